@@ -1,0 +1,388 @@
+// Package caddymodule is what of caddy-mfa knows Caddy: the app `mfa`, the handler `mfa`, their Caddyfile, the stores as guest
+// modules, the admin endpoints and the commands.
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
+
+	"github.com/caddy-mfa/caddy-mfa/config"
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
+	"github.com/caddy-mfa/caddy-mfa/internal/admin"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/file"
+	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
+	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
+	"github.com/caddy-mfa/caddy-mfa/internal/factor/totp"
+	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/password"
+	"github.com/caddy-mfa/caddy-mfa/internal/policy"
+	"github.com/caddy-mfa/caddy-mfa/internal/portal"
+	"github.com/caddy-mfa/caddy-mfa/internal/seal"
+	"github.com/caddy-mfa/caddy-mfa/internal/session"
+	"github.com/caddy-mfa/caddy-mfa/internal/signin"
+	"github.com/caddy-mfa/caddy-mfa/internal/store"
+	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
+)
+
+func init() { caddy.RegisterModule(new(App)) }
+
+// App is the app `mfa`: users, factors, sessions and policy, for every site that uses the handler `mfa`.
+type App struct {
+	config.Config
+
+	ctx         caddy.Context
+	log         *zap.Logger
+	slog        *slog.Logger
+	secrets     [][]byte
+	sessions    storeModule
+	accounts    storeModule
+	directories []*file.Directory
+	live        *live
+	sink        *sink
+
+	mu       sync.Mutex
+	handlers []*Handler
+
+	once    sync.Once
+	runtime *runtime
+	err     error
+}
+
+// runtime is what a configuration is made into when it is first used.
+type runtime struct {
+	gate        *gate.Gate
+	portal      *portal.Portal
+	admin       *admin.Service
+	connections *session.Connections
+	sink        *sink
+	stop        context.CancelFunc
+
+	lastUnavailable atomic.Int64 // Unix seconds of the last line in the log
+	done            *sync.WaitGroup
+}
+
+// CaddyModule returns the Caddy module information.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "mfa", New: func() caddy.Module { return new(App) }}
+}
+
+// hashing is the pool that every configuration checks passwords in: the machine is the same.
+var hashing = sync.OnceValue(func() *password.Pool { return password.NewPool(0, 0, 0) })
+
+// Provision checks the configuration and takes what it needs from the pools. It opens nothing: it also runs under
+// `caddy validate`.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx, a.log, a.slog = ctx, ctx.Logger(), ctx.Slogger()
+	if err := a.Validate().Err(); err != nil {
+		return err
+	}
+	a.SetDefaults()
+	if err := a.provisionStores(); err != nil {
+		return err
+	}
+	repl := caddy.NewReplacer()
+	for i, s := range a.Secret {
+		resolved, err := repl.ReplaceOrErr(s, true, true)
+		if err != nil {
+			return fmt.Errorf("secret %d: %w", i+1, err)
+		}
+		a.secrets = append(a.secrets, []byte(resolved))
+	}
+	if len(a.secrets) > 0 {
+		if _, err := seal.NewKeyring(a.secrets...); err != nil {
+			return fmt.Errorf("%w; make one with `openssl rand -base64 32`", err)
+		}
+	} else if a.sessions.Shared() || a.accounts.Shared() {
+		return errors.New("`secret` is required with a store that several machines share, so that all of them use the same; make one with `openssl rand -base64 32` and write for example `secret {file./run/secrets/mfa}`")
+	}
+	for _, d := range a.Users {
+		dir := file.New(d.File.Name, d.File.Path, hashing(), a.slog)
+		if err := dir.Load(); err != nil {
+			return fmt.Errorf("users file %s:\n%w", d.File.Path, err)
+		}
+		a.directories = append(a.directories, dir)
+	}
+	var err error
+	if a.live, err = acquireLive(a.sessions, a.accounts); err != nil {
+		return err
+	}
+	a.sink = newSink(a.log)
+	return registerMetrics(ctx.GetMetricsRegistry())
+}
+
+func (a *App) provisionStores() error {
+	if a.StoreRaw == nil && (a.SessionsRaw == nil || a.AccountsRaw == nil) {
+		a.StoreRaw = []byte(`{"module":"bolt"}`)
+	}
+	load := func(field string) (storeModule, error) {
+		value, err := a.ctx.LoadModule(a, field)
+		if err != nil {
+			return nil, fmt.Errorf("loading store: %w", err)
+		}
+		s, ok := value.(storeModule)
+		if !ok {
+			return nil, fmt.Errorf("loading store: %T is no store", value)
+		}
+		return s, nil
+	}
+	var err error
+	if a.SessionsRaw != nil {
+		if a.sessions, err = load("SessionsRaw"); err != nil {
+			return err
+		}
+	}
+	if a.AccountsRaw != nil {
+		if a.accounts, err = load("AccountsRaw"); err != nil {
+			return err
+		}
+	}
+	if a.StoreRaw == nil {
+		return nil
+	}
+	both, err := load("StoreRaw")
+	if err != nil {
+		return err
+	}
+	if a.sessions == nil {
+		a.sessions = both
+	}
+	if a.accounts == nil {
+		a.accounts = both
+	}
+	return nil
+}
+
+// Start begins to serve, unless a request has been faster: Caddy starts its apps in no order.
+func (a *App) Start() error {
+	if _, err := a.ready(); err != nil {
+		return err
+	}
+	active.set(a)
+	return nil
+}
+
+// Stop ends what runs for this configuration. Requests that are in flight go on.
+func (a *App) Stop() error {
+	active.unset(a)
+	a.once.Do(func() { a.err = errors.New("this configuration has been replaced") })
+	if a.runtime != nil {
+		a.runtime.stop()
+		a.runtime.done.Wait()
+	}
+	return nil
+}
+
+// Cleanup gives back what Provision has taken, also when it has failed half-way.
+func (a *App) Cleanup() error {
+	if a.live == nil {
+		return nil
+	}
+	live := a.live
+	a.live = nil
+	return releaseLive(live)
+}
+
+// ready gives the runtime, and makes it on first use.
+func (a *App) ready() (*runtime, error) {
+	a.once.Do(func() {
+		a.runtime, a.err = a.start()
+		if a.err != nil {
+			a.log.Error("starting", zap.Error(a.err))
+		}
+	})
+	return a.runtime, a.err
+}
+
+func (a *App) start() (*runtime, error) {
+	ctx, cancel := context.WithTimeout(a.ctx, 30*time.Second)
+	defer cancel()
+	if err := a.checkSites(); err != nil {
+		return nil, err
+	}
+	if err := a.openStores(ctx); err != nil {
+		return nil, err
+	}
+	keys, err := a.keyring(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sessions, accounts := a.sessions.Store(), a.accounts.Store()
+
+	var dirs directory.Directories
+	for _, d := range a.directories {
+		dirs = append(dirs, d)
+	}
+	rules := a.policy()
+	cache := time.Duration(a.Session.Cache)
+	sessionManager := session.NewManager(sessions, a.live.sessions, session.NewCodec(keys), session.Settings{
+		Idle: time.Duration(a.Session.Idle), Lifetime: time.Duration(a.Session.Lifetime), Cache: cache,
+	})
+	accountService := account.NewService(accounts, a.live.accounts, cache, keys)
+	generation := account.NewGeneration(accounts, generationKeeper{a.ctx.Storage()})
+	passwords := throttle.NewPasswords(accounts)
+	g := &gate.Gate{Sessions: sessionManager, Accounts: accountService, Users: dirs, Policy: rules}
+	app := totp.Factor{}
+	if a.Factor.TOTP != nil {
+		app.Issuer = a.Factor.TOTP.Issuer
+	}
+	texts, err := portal.NewTexts()
+	if err != nil {
+		return nil, err
+	}
+	service := &signin.Service{
+		Gate: g, Users: dirs, Accounts: accountService, Sessions: sessionManager,
+		Pending: signin.NewPending(sessions, keys), Passwords: passwords, Policy: rules, Generation: generation,
+		Browsers: signin.NewBrowsers(keys), App: app,
+		Factors: map[mfa.Method]mfa.Factor{
+			mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},
+		},
+		Sink: a.sink, Log: a.slog,
+	}
+	pages, err := portal.New(portal.Portal{
+		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Log: a.slog,
+		Health: func(ctx context.Context) error {
+			return errors.Join(sessions.Ping(ctx), accounts.Ping(ctx), generation.Check(ctx))
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := generation.Check(ctx); err != nil {
+		// Nobody can sign in until this is mended, and the server must run for that.
+		a.log.Error("checking account store", zap.Error(err))
+	}
+	if rules.Defaults.Off {
+		a.log.Warn("security defaults are off: nobody is asked for a second factor")
+	}
+
+	running, stop := context.WithCancel(context.Background())
+	rt := &runtime{
+		gate: g, portal: pages, connections: a.live.connections, sink: a.sink,
+		admin: &admin.Service{
+			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
+		},
+		stop: stop, done: &sync.WaitGroup{},
+	}
+	for _, d := range a.directories {
+		d.OnChange(func() { rt.connections.Recheck(mfa.UserID{}) })
+		rt.done.Go(func() { d.Run(running) })
+	}
+	rt.done.Go(func() { rt.connections.Run(running, sessions, rt.judge) })
+	return rt, nil
+}
+
+// judge says whether a connection that was let in before may stay open.
+func (rt *runtime) judge(ctx context.Context, c *session.Connection, now time.Time) bool {
+	subject := c.Subject.(*subject)
+	return rt.gate.Again(ctx, c.Current, subject.application, subject.address, now).Verdict == gate.Pass
+}
+
+func (a *App) policy() *policy.Set {
+	set := &policy.Set{Defaults: policy.SecurityDefaults{
+		Off: a.SecurityDefaults.Off, Grace: time.Duration(*a.SecurityDefaults.RegistrationGrace), Until: a.SecurityDefaults.Until.Time,
+	}}
+	if a.Registration != nil {
+		set.Registration = policy.Registration{From: a.Registration.From, RequirePass: a.Registration.RequirePass}
+	}
+	return set
+}
+
+// openStores opens the stores, and warns of what can be lost with them.
+func (a *App) openStores(ctx context.Context) error {
+	for _, m := range []storeModule{a.sessions, a.accounts} {
+		if o, ok := m.Store().(store.Opener); ok {
+			if err := o.Open(ctx); err != nil {
+				return fmt.Errorf("opening store: %w", err)
+			}
+		}
+		if m == a.accounts {
+			if adviser, ok := m.Store().(store.Adviser); ok {
+				advice, err := adviser.Advise(ctx)
+				if err != nil {
+					a.log.Warn("asking the account store how durable it is", zap.Error(err))
+				}
+				for _, line := range advice {
+					a.log.Warn("the account store can lose data", zap.String("advice", line))
+				}
+			}
+		}
+		if a.sessions == a.accounts {
+			break
+		}
+	}
+	return nil
+}
+
+// Keys in Caddy's own storage.
+const (
+	secretKey     = "mfa/secret"
+	generationKey = "mfa/account_store"
+)
+
+// keyring takes the configured secrets, or the one that was made at the first start.
+func (a *App) keyring(ctx context.Context) (*seal.Keyring, error) {
+	if len(a.secrets) > 0 {
+		return seal.NewKeyring(a.secrets...)
+	}
+	storage := a.ctx.Storage()
+	if err := storage.Lock(ctx, "mfa_secret"); err != nil {
+		return nil, fmt.Errorf("locking secret: %w", err)
+	}
+	defer func() {
+		if err := storage.Unlock(ctx, "mfa_secret"); err != nil {
+			a.log.Error("unlocking secret", zap.Error(err))
+		}
+	}()
+	secret, err := storage.Load(ctx, secretKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		secret = newSecret()
+		if err = storage.Store(ctx, secretKey, secret); err == nil {
+			a.log.Info("made a secret, which seals what is kept: back it up, apart from the account store", zap.String("storage_key", secretKey))
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading secret from Caddy's storage: %w", err)
+	}
+	return seal.NewKeyring([]byte(strings.TrimSpace(string(secret))))
+}
+
+// generationKeeper keeps the account store's name in Caddy's storage.
+type generationKeeper struct{ storage certmagic.Storage }
+
+func (k generationKeeper) Load(ctx context.Context) (string, error) {
+	text, err := k.storage.Load(ctx, generationKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(text)), err
+}
+
+func (k generationKeeper) Save(ctx context.Context, text string) error {
+	return k.storage.Store(ctx, generationKey, []byte(text+"\n"))
+}
+
+func (a *App) register(h *Handler) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.handlers = append(a.handlers, h)
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

@@ -1,0 +1,541 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+
+	"github.com/caddy-mfa/caddy-mfa/config"
+)
+
+func init() {
+	httpcaddyfile.RegisterGlobalOption("mfa", parseGlobalOption)
+	httpcaddyfile.RegisterDirective("mfa", parseDirective)
+	httpcaddyfile.RegisterDirective("mfa_portal", parsePortalDirective)
+	// Caddy's own place for authentication: after redir and rewrite, before everything that answers.
+	httpcaddyfile.RegisterDirectiveOrder("mfa", httpcaddyfile.Before, "basicauth")
+	httpcaddyfile.RegisterDirectiveOrder("mfa_portal", httpcaddyfile.Before, "basicauth")
+}
+
+// notYet are words of the configuration whose time has not come. They are refused by name: ignoring them would be weaker
+// than what was written.
+var notYet = map[string]bool{
+	"portal": true, "geoip": true, "policy": true, "policies": true, "named_location": true, "strength": true, "device_rule": true,
+	"terms": true, "per_user_mfa": true, "service_token": true, "legacy_emergency": true, "sender": true,
+	"session.remember": true, "session.remember_browser": true,
+	"factor.webauthn": true, "factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
+	"users.ldap": true, "users.htpasswd": true,
+	"store.redis.cluster": true, "store.redis.sentinel": true,
+	"application.legacy_auth": true, "application.app_passwords": true, "application.service_tokens": true,
+	"application.legacy_exception": true, "application.with_session": true, "application.upstream_basic": true, "application.legacy_only": true,
+}
+
+// parser reads tokens into a configuration. It goes on after a mistake, so that one run reports them all.
+type parser struct {
+	mistakes []string
+	at       map[string]string // field, as config names it → file:line
+}
+
+func newParser() *parser { return &parser{at: map[string]string{}} }
+
+func position(d *caddyfile.Dispenser) string { return fmt.Sprintf("%s:%d", d.File(), d.Line()) }
+
+func (p *parser) wrong(d *caddyfile.Dispenser, format string, args ...any) {
+	p.mistakes = append(p.mistakes, position(d)+": "+fmt.Sprintf(format, args...))
+}
+
+// err gives all mistakes, those of the values included, in the order of the file.
+func (p *parser) err(what string, problems config.Problems) error {
+	for _, problem := range problems {
+		p.mistakes = append(p.mistakes, p.position(problem.Field, what)+problem.Message)
+	}
+	switch len(p.mistakes) {
+	case 0:
+		return nil
+	case 1:
+		return errors.New(p.mistakes[0])
+	}
+	slices.SortStableFunc(p.mistakes, byLine)
+	return fmt.Errorf("%d mistakes in `%s`:\n%s", len(p.mistakes), what, strings.Join(p.mistakes, "\n"))
+}
+
+// position finds where a field, or what holds it, was written.
+func (p *parser) position(field, what string) string {
+	for f := field; f != ""; f = f[:max(0, strings.LastIndexAny(f, ".["))] {
+		if at, ok := p.at[f]; ok {
+			return at + ": "
+		}
+	}
+	if at, ok := p.at[""]; ok {
+		return at + ": "
+	}
+	return what + ": "
+}
+
+func byLine(x, y string) int {
+	line := func(s string) int {
+		_, rest, _ := strings.Cut(s, ":")
+		number, _, _ := strings.Cut(rest, ":")
+		n, err := strconv.Atoi(number)
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	return line(x) - line(y)
+}
+
+// option reads one option. The dispenser stands on its name.
+type option func(d *caddyfile.Dispenser)
+
+// repeatable options may stand several times in their block.
+var repeatable = map[string]bool{"secret": true, "users": true, "factor": true}
+
+// block reads the options of a block. path names the block, for what is not there yet and for positions.
+func (p *parser) block(d *caddyfile.Dispenser, path string, options map[string]option) {
+	seen := map[string]bool{}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		sub := caddyfile.NewDispenser(d.NextSegment())
+		sub.Next()
+		name := sub.Val()
+		full := name
+		if path != "" {
+			full = path + "." + name
+		}
+		read, known := options[name]
+		switch {
+		case !known && notYet[full]:
+			p.wrong(sub, "`%s` is not available in this version of caddy-mfa", name)
+		case !known:
+			p.wrong(sub, "unknown option `%s`; want one of %s", name, list(slices.Sorted(maps.Keys(options))))
+		case seen[name] && !repeatable[full]:
+			p.wrong(sub, "`%s` stands here twice; write it once", name)
+		default:
+			p.at[strings.TrimPrefix(full, "application.")] = position(sub)
+			read(sub)
+		}
+		seen[name] = true
+	}
+}
+
+func list(words []string) string { return "`" + strings.Join(words, "`, `") + "`" }
+
+// args gives the arguments of an option, of which there must be between least and most (-1: any number). example shows one.
+func (p *parser) args(d *caddyfile.Dispenser, least, most int, example string) ([]string, bool) {
+	name := d.Val()
+	args := d.RemainingArgs()
+	if len(args) < least || most >= 0 && len(args) > most {
+		p.wrong(d, "`%s` has %s; write for example `%s`", name, count(len(args)), example)
+		return nil, false
+	}
+	return args, true
+}
+
+func count(n int) string {
+	switch n {
+	case 0:
+		return "no value"
+	case 1:
+		return "1 value"
+	}
+	return fmt.Sprintf("%d values", n)
+}
+
+// end complains of a block behind an option that has none.
+func (p *parser) end(d *caddyfile.Dispenser) {
+	name := d.Val()
+	if d.NextBlock(0) {
+		p.wrong(d, "`%s` has no options of its own; take the braces out", name)
+	}
+}
+
+// one gives the one argument of an option without a block.
+func (p *parser) one(d *caddyfile.Dispenser, example string) (string, bool) {
+	args, ok := p.args(d, 1, 1, example)
+	p.end(d)
+	if !ok {
+		return "", false
+	}
+	return args[0], true
+}
+
+// duration reads an option that is a duration.
+func (p *parser) duration(field *config.Duration, example string) option {
+	return func(d *caddyfile.Dispenser) {
+		text, ok := p.one(d, example)
+		if !ok {
+			return
+		}
+		value, err := config.ParseDuration(text)
+		if err != nil {
+			p.wrong(d, "%v", err)
+			return
+		}
+		*field = value
+	}
+}
+
+// text reads an option that is one text.
+func (p *parser) text(field *string, example string) option {
+	return func(d *caddyfile.Dispenser) {
+		if text, ok := p.one(d, example); ok {
+			*field = text
+		}
+	}
+}
+
+// parseGlobalOption reads the global option. Syntax:
+//
+//	mfa {
+//		store    memory | bolt [<file>] | redis { … }
+//		sessions …
+//		accounts …
+//		secret   <text>            # several lines: the newest first
+//		session {
+//			idle     <duration>
+//			lifetime <duration>
+//			cache    <duration>
+//		}
+//		registration {
+//			from <range>… [or require_pass]
+//			require_pass
+//		}
+//		users file <file> {
+//			name <name>
+//		}
+//		factor totp {
+//			issuer <text>
+//		}
+//		factor recovery_codes
+//		security_defaults [off] {
+//			registration_grace <duration> [until <day>]
+//		}
+//	}
+func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
+	d.Next() // the option's name
+	if existing != nil {
+		return nil, fmt.Errorf("%s: the global option `mfa` stands here twice; write it once", position(d))
+	}
+	p, c := newParser(), &config.Config{}
+	p.at[""] = position(d)
+	if args := d.RemainingArgs(); len(args) > 0 {
+		p.wrong(d, "the global option `mfa` has no value; write `mfa {` and its options below")
+	}
+	p.block(d, "", map[string]option{
+		"store":             p.store("store", &c.StoreRaw),
+		"sessions":          p.store("sessions", &c.SessionsRaw),
+		"accounts":          p.store("accounts", &c.AccountsRaw),
+		"secret":            p.secret(c),
+		"session":           p.session(c),
+		"registration":      p.registration(c),
+		"users":             p.users(c),
+		"factor":            p.factor(c),
+		"security_defaults": p.securityDefaults(c),
+	})
+	if err := p.err("mfa", c.Validate()); err != nil {
+		return nil, err
+	}
+	return httpcaddyfile.App{Name: "mfa", Value: caddyconfig.JSON(c, nil)}, nil
+}
+
+func (p *parser) store(field string, raw *json.RawMessage) option {
+	return func(d *caddyfile.Dispenser) {
+		args, ok := p.args(d, 1, 2, field+" bolt")
+		if !ok {
+			return
+		}
+		switch kind := args[0]; kind {
+		case "memory":
+			if len(args) > 1 {
+				p.wrong(d, "`%s memory` has no value", field)
+			}
+			p.end(d)
+			*raw = caddyconfig.JSONModuleObject(&MemoryStore{}, "module", kind, nil)
+		case "bolt":
+			b := config.Bolt{}
+			if len(args) > 1 {
+				b.File = args[1]
+			}
+			p.end(d)
+			*raw = caddyconfig.JSONModuleObject(b, "module", kind, nil)
+		case "redis":
+			if len(args) > 1 {
+				p.wrong(d, "`%s redis` has no value; write the server as `address` in a block", field)
+			}
+			r := config.Redis{}
+			p.block(d, "store.redis", map[string]option{
+				"address":  p.text(&r.Address, "address localhost:6379"),
+				"username": p.text(&r.Username, "username {env.REDIS_USERNAME}"),
+				"password": p.text(&r.Password, "password {env.REDIS_PASSWORD}"),
+				"prefix":   p.text(&r.Prefix, "prefix mfa:"),
+				"tls": func(d *caddyfile.Dispenser) {
+					args, ok := p.args(d, 0, 1, "tls /etc/ssl/redis-ca.pem")
+					p.end(d)
+					if ok {
+						r.TLS = &config.RedisTLS{CA: strings.Join(args, "")}
+					}
+				},
+				"database": func(d *caddyfile.Dispenser) {
+					text, ok := p.one(d, "database 0")
+					if !ok {
+						return
+					}
+					n, err := strconv.Atoi(text)
+					if err != nil {
+						p.wrong(d, "%q is no number of a database; the first is 0", text)
+						return
+					}
+					r.Database = n
+				},
+			})
+			for _, problem := range r.Validate() {
+				p.mistakes = append(p.mistakes, p.position("store.redis."+problem.Field, field)+problem.Message)
+			}
+			*raw = caddyconfig.JSONModuleObject(r, "module", kind, nil)
+		default:
+			p.wrong(d, "there is no store %q; want `memory`, `bolt` or `redis`", kind)
+		}
+	}
+}
+
+func (p *parser) secret(c *config.Config) option {
+	return func(d *caddyfile.Dispenser) {
+		p.at[fmt.Sprintf("secret[%d]", len(c.Secret))] = position(d)
+		if text, ok := p.one(d, "secret {file./run/secrets/mfa}"); ok {
+			c.Secret = append(c.Secret, text)
+		}
+	}
+}
+
+func (p *parser) session(c *config.Config) option {
+	return func(d *caddyfile.Dispenser) {
+		p.args(d, 0, 0, "session {")
+		p.block(d, "session", map[string]option{
+			"idle":     p.duration(&c.Session.Idle, "idle 1h"),
+			"lifetime": p.duration(&c.Session.Lifetime, "lifetime 12h"),
+			"cache":    p.duration(&c.Session.Cache, "cache 30s"),
+		})
+	}
+}
+
+func (p *parser) registration(c *config.Config) option {
+	return func(d *caddyfile.Dispenser) {
+		p.args(d, 0, 0, "registration {")
+		r := &config.Registration{}
+		c.Registration = r
+		p.block(d, "registration", map[string]option{
+			"from": func(d *caddyfile.Dispenser) {
+				args, ok := p.args(d, 1, -1, "from 10.0.0.0/8 or require_pass")
+				p.end(d)
+				if !ok {
+					return
+				}
+				if n := len(args); n >= 2 && args[n-2] == "or" && args[n-1] == "require_pass" {
+					r.RequirePass, args = true, args[:n-2]
+				}
+				for _, a := range args {
+					if prefix, ok := p.prefix(d, a); ok {
+						r.From = append(r.From, prefix)
+					}
+				}
+			},
+			"require_pass": func(d *caddyfile.Dispenser) {
+				p.args(d, 0, 0, "require_pass")
+				p.end(d)
+				r.RequirePass = true
+			},
+			"or": func(d *caddyfile.Dispenser) {
+				if args, ok := p.args(d, 1, 1, "or require_pass"); ok && args[0] != "require_pass" {
+					p.wrong(d, "behind `or` stands `require_pass`, not %q", args[0])
+				}
+				p.end(d)
+				r.RequirePass = true
+			},
+		})
+	}
+}
+
+// prefix reads an address range, or one address.
+func (p *parser) prefix(d *caddyfile.Dispenser, text string) (netip.Prefix, bool) {
+	if prefix, err := netip.ParsePrefix(text); err == nil {
+		if prefix != prefix.Masked() {
+			p.wrong(d, "%s has bits behind its mask; did you mean %s?", text, prefix.Masked())
+			return netip.Prefix{}, false
+		}
+		return prefix, true
+	}
+	if address, err := netip.ParseAddr(text); err == nil && address.Zone() == "" {
+		address = address.Unmap()
+		return netip.PrefixFrom(address, address.BitLen()), true
+	}
+	p.wrong(d, "%q is no address range; write for example 10.0.0.0/8 or 2001:db8::/32", text)
+	return netip.Prefix{}, false
+}
+
+func (p *parser) users(c *config.Config) option {
+	return func(d *caddyfile.Dispenser) {
+		p.at[fmt.Sprintf("users[%d]", len(c.Users))] = position(d)
+		name := d.Val()
+		args := d.RemainingArgs()
+		switch {
+		case len(args) > 0 && notYet["users."+args[0]]:
+			p.wrong(d, "`users %s` is not available in this version of caddy-mfa", args[0])
+			return
+		case len(args) > 0 && args[0] != "file":
+			p.wrong(d, "there is no kind of directory %q; want `file`", args[0])
+			return
+		case len(args) != 2:
+			p.wrong(d, "`%s` has %s; write for example `users file users.yaml`", name, count(len(args)))
+			return
+		}
+		f := &config.FileDirectory{Path: args[1]}
+		c.Users = append(c.Users, config.Directory{File: f})
+		p.block(d, "users.file", map[string]option{"name": p.text(&f.Name, "name staff")})
+	}
+}
+
+func (p *parser) factor(c *config.Config) option {
+	return func(d *caddyfile.Dispenser) {
+		args, ok := p.args(d, 1, -1, "factor totp")
+		if !ok {
+			return
+		}
+		switch kind := args[0]; {
+		case notYet["factor."+kind]:
+			p.wrong(d, "`factor %s` is not available in this version of caddy-mfa", kind)
+		case len(args) > 1:
+			p.wrong(d, "`factor %s` has no value; write its options in a block", kind)
+		case kind == "totp" && c.Factor.TOTP != nil, kind == "recovery_codes" && c.Factor.RecoveryCodes != nil:
+			p.wrong(d, "`factor %s` stands here twice; write it once", kind)
+		case kind == "totp":
+			c.Factor.TOTP = &config.TOTP{}
+			p.block(d, "factor.totp", map[string]option{"issuer": p.text(&c.Factor.TOTP.Issuer, `issuer "Example"`)})
+		case kind == "recovery_codes":
+			c.Factor.RecoveryCodes = &config.RecoveryCodes{}
+			p.end(d)
+		default:
+			p.wrong(d, "there is no factor %q; want `totp` or `recovery_codes`", kind)
+		}
+	}
+}
+
+func (p *parser) securityDefaults(c *config.Config) option {
+	return func(d *caddyfile.Dispenser) {
+		args, ok := p.args(d, 0, 1, "security_defaults off")
+		if !ok {
+			return
+		}
+		if len(args) == 1 {
+			if args[0] != "off" {
+				p.wrong(d, "security defaults are on as long as nobody says `security_defaults off`, not %q", args[0])
+			}
+			c.SecurityDefaults.Off = true
+			p.at["security_defaults.off"] = position(d)
+		}
+		p.block(d, "security_defaults", map[string]option{
+			"registration_grace": func(d *caddyfile.Dispenser) {
+				args, ok := p.args(d, 1, 3, "registration_grace 14d until 2027-03-01")
+				p.end(d)
+				if !ok {
+					return
+				}
+				grace, err := config.ParseDuration(args[0])
+				if err != nil {
+					p.wrong(d, "%v", err)
+					return
+				}
+				c.SecurityDefaults.RegistrationGrace = &grace
+				switch {
+				case len(args) == 1:
+				case len(args) == 2 || args[1] != "until":
+					p.wrong(d, "behind the duration stands `until` and a day; write for example `registration_grace 14d until 2027-03-01`")
+				default:
+					day, err := config.ParseDate(args[2])
+					if err != nil {
+						p.wrong(d, "%v", err)
+						return
+					}
+					c.SecurityDefaults.Until = day
+				}
+			},
+		})
+	}
+}
+
+// parseDirective reads the directive. Syntax:
+//
+//	mfa [<matcher>] [<application>] {
+//		bypass  <path>…
+//		no_idle <path>…
+//		identity {
+//			user   <header>
+//			groups <header>
+//			name   <header>
+//			email  <header>
+//		}
+//	}
+//
+// With a matcher, the pages below /_mfa/ are served for the whole site all the same.
+func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	if !h.Next() {
+		return nil, h.ArgErr()
+	}
+	if h.Option("mfa") == nil {
+		return nil, fmt.Errorf("%s: the directive `mfa` needs the global option `mfa`, with at least a directory of users:\n{\n\tmfa {\n\t\tusers file users.yaml\n\t}\n}", position(h.Dispenser))
+	}
+	matcher, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
+	h.Next()
+	p, handler := newParser(), &Handler{}
+	p.at[""] = position(h.Dispenser)
+	a := &handler.Application
+	if args, ok := p.args(h.Dispenser, 0, 1, "mfa hr"); ok && len(args) == 1 {
+		a.Application = args[0]
+	}
+	p.block(h.Dispenser, "application", map[string]option{
+		"bypass":  p.paths(&a.Bypass, "bypass /healthz /assets/*"),
+		"no_idle": p.paths(&a.NoIdle, "no_idle /api/poll"),
+		"identity": func(d *caddyfile.Dispenser) {
+			p.args(d, 0, 0, "identity {")
+			p.block(d, "application.identity", map[string]option{
+				"user":   p.text(&a.Identity.User, "user Remote-User"),
+				"groups": p.text(&a.Identity.Groups, "groups Remote-Groups"),
+				"name":   p.text(&a.Identity.Name, "name Remote-Name"),
+				"email":  p.text(&a.Identity.Email, "email Remote-Email"),
+			})
+		},
+	})
+	if err := p.err("mfa", a.Validate()); err != nil {
+		return nil, err
+	}
+	routes := h.NewRoute(matcher, handler)
+	if matcher != nil {
+		routes = append(routes, h.NewRoute(nil, &Handler{PagesOnly: true})...)
+	}
+	return routes, nil
+}
+
+func (p *parser) paths(field *[]string, example string) option {
+	return func(d *caddyfile.Dispenser) {
+		if args, ok := p.args(d, 1, -1, example); ok {
+			*field = args
+		}
+		p.end(d)
+	}
+}
+
+func parsePortalDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next()
+	return nil, fmt.Errorf("%s: `mfa_portal` is not available in this version of caddy-mfa; the pages are below /_mfa/ on each host", position(h.Dispenser))
+}

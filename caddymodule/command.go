@@ -1,0 +1,339 @@
+package caddymodule
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/admin"
+	"github.com/caddy-mfa/caddy-mfa/internal/password"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "mfa",
+		Short: "Multi-factor authentication: users, passes, demo",
+		Long: `Commands of caddy-mfa. Those about users talk to the running server through Caddy's admin endpoint,
+which must be a unix socket:
+
+	{
+		admin unix//run/caddy-mfa/admin.sock
+	}
+
+Tell them where it is with --address, or with --config and the server's configuration.`,
+		CobraFunc: func(root *cobra.Command) {
+			root.AddCommand(demoCommand(), hashCommand(), userCommand(), accountsCommand())
+		},
+	})
+}
+
+// server is how a command reaches the running server.
+type server struct {
+	address, config, adapter string
+	json                     bool
+}
+
+func (s *server) flags(c *cobra.Command) {
+	f := c.PersistentFlags()
+	f.StringVar(&s.address, "address", "", "address of the admin endpoint, as in unix//run/caddy-mfa/admin.sock")
+	f.StringVar(&s.config, "config", "", "configuration file to read that address from")
+	f.StringVar(&s.adapter, "adapter", "", "adapter for that file (default: caddyfile, by its name)")
+	f.BoolVar(&s.json, "json", false, "print JSON")
+}
+
+// call sends a request and decodes the answer.
+func (s *server) call(method, path string, form url.Values, answer any) error {
+	address := s.address
+	if address == "" {
+		address = os.Getenv("CADDY_ADMIN")
+	}
+	address, err := caddycmd.DetermineAdminAPIAddress(address, nil, s.config, s.adapter)
+	if err != nil {
+		return err
+	}
+	var body io.Reader
+	headers := http.Header{}
+	if form != nil {
+		body = strings.NewReader(form.Encode())
+		headers.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, method, path, headers, body)
+	if err != nil {
+		return fmt.Errorf("%w\nIs the server running, and is %s its admin endpoint? Say which it is with --address or --config", err, address)
+	}
+	defer resp.Body.Close() // it was read
+	return json.NewDecoder(resp.Body).Decode(answer)
+}
+
+func (s *server) print(c *cobra.Command, answer any, text func(w io.Writer)) error {
+	if !s.json {
+		text(c.OutOrStdout())
+		return nil
+	}
+	e := json.NewEncoder(c.OutOrStdout())
+	e.SetIndent("", "  ")
+	return e.Encode(answer)
+}
+
+func userCommand() *cobra.Command {
+	s := &server{}
+	c := &cobra.Command{Use: "user", Short: "Users of the running server"}
+	s.flags(c)
+
+	list := &cobra.Command{Use: "list", Short: "List the users", Args: cobra.NoArgs}
+	list.RunE = run(func(c *cobra.Command, _ []string) error {
+		var users []admin.Summary
+		if err := s.call(http.MethodGet, "/mfa/users", nil, &users); err != nil {
+			return err
+		}
+		return s.print(c, users, func(w io.Writer) {
+			t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+			fmt.Fprintln(t, "NAME\tID\tDISPLAY NAME\tSTATE\tMETHODS")
+			for _, u := range users {
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", u.Name, u.ID, dash(u.DisplayName), stateOf(u), dash(join(u.Methods)))
+			}
+			t.Flush()
+		})
+	})
+
+	show := &cobra.Command{Use: "show <user>", Short: "Show what is kept of a user", Args: cobra.ExactArgs(1)}
+	show.RunE = run(func(c *cobra.Command, args []string) error {
+		var d admin.Details
+		if err := s.call(http.MethodGet, userPath(args[0], ""), nil, &d); err != nil {
+			return err
+		}
+		return s.print(c, d, func(w io.Writer) { printUser(w, d) })
+	})
+
+	newPass := &cobra.Command{
+		Use: "pass <user>", Short: "Make a temporary access pass, shown once", Args: cobra.ExactArgs(1),
+		Long: "Make a temporary access pass, which stands in for a second factor: to register a first one, or while a phone is lost.\nIt replaces an older pass of the user.",
+	}
+	lifetime := newPass.Flags().String("lifetime", "1h", "for how long it is good, from 1m to 30d")
+	many := newPass.Flags().Bool("many", false, "good for many sign-ins, not for one")
+	newPass.RunE = run(func(c *cobra.Command, args []string) error {
+		var p admin.Pass
+		form := url.Values{"lifetime": {*lifetime}, "one_time": {fmt.Sprint(!*many)}}
+		if err := s.call(http.MethodPost, userPath(args[0], "/pass"), form, &p); err != nil {
+			return err
+		}
+		return s.print(c, p, func(w io.Writer) { printPass(w, p) })
+	})
+
+	reset := &cobra.Command{
+		Use: "reset <user>", Short: "Remove a user's factors and make a temporary access pass", Args: cobra.ExactArgs(1),
+		Long: "Remove every factor of a user and end his sessions. He can register again only with the temporary access pass that is shown.",
+	}
+	reset.RunE = run(func(c *cobra.Command, args []string) error {
+		var p admin.Pass
+		if err := s.call(http.MethodPost, userPath(args[0], "/reset"), url.Values{}, &p); err != nil {
+			return err
+		}
+		return s.print(c, p, func(w io.Writer) {
+			fmt.Fprintf(w, "The factors of %s are removed, and his sessions have ended.\n", p.User)
+			printPass(w, p)
+		})
+	})
+
+	simple := func(use, short, done string) *cobra.Command {
+		c := &cobra.Command{Use: use + " <user>", Short: short, Args: cobra.ExactArgs(1)}
+		reason := new(string)
+		if use == "block" {
+			reason = c.Flags().String("reason", "", "why, for the log")
+		}
+		c.RunE = run(func(c *cobra.Command, args []string) error {
+			var answer map[string]string
+			if err := s.call(http.MethodPost, userPath(args[0], "/"+use), url.Values{"reason": {*reason}}, &answer); err != nil {
+				return err
+			}
+			return s.print(c, answer, func(w io.Writer) { fmt.Fprintf(w, done+"\n", args[0]) })
+		})
+		return c
+	}
+	c.AddCommand(list, show, newPass, reset,
+		simple("unlock", "Forget the wrong passwords and codes that were tried", "What was counted against %s is forgotten."),
+		simple("block", "Refuse a user everything from now on", "%s is blocked, and every session has ended."),
+		simple("unblock", "Take a block away", "%s is no longer blocked."),
+		simple("sign-out", "End every session of a user", "Every session of %s has ended."),
+	)
+	return c
+}
+
+func accountsCommand() *cobra.Command {
+	s := &server{}
+	c := &cobra.Command{Use: "accounts", Short: "The account store of the running server"}
+	s.flags(c)
+	initialize := &cobra.Command{
+		Use: "init", Short: "Accept an account store that is empty or another one than before", Args: cobra.NoArgs,
+		Long: `Accept an account store that is empty or another one than before.
+
+Sign-ins are refused when the registrations that were there have vanished: otherwise whoever knows a password could register a
+second factor as its owner. Restore the store if you can. Accept it as it is only if you know why it is another.`,
+	}
+	initialize.RunE = run(func(c *cobra.Command, _ []string) error {
+		var answer map[string]string
+		if err := s.call(http.MethodPost, "/mfa/accounts/init", url.Values{}, &answer); err != nil {
+			return err
+		}
+		return s.print(c, answer, func(w io.Writer) { fmt.Fprintln(w, "The account store is accepted as it is.") })
+	})
+	c.AddCommand(initialize)
+	return c
+}
+
+func hashCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use: "hash-password [<user>]", Short: "Read a password and print the line for users.yaml", Args: cobra.MaximumNArgs(1),
+		Long: "Read a password, from the terminal without showing it or from standard input, and print the line for users.yaml.\nHow easy it is to guess is said on standard error.",
+	}
+	c.RunE = run(func(c *cobra.Command, args []string) error {
+		text, err := readPassword(c)
+		if err != nil {
+			return err
+		}
+		encoded, err := password.Hash(text)
+		if err != nil {
+			return err
+		}
+		{
+			fmt.Fprintln(c.ErrOrStderr(), password.Strength(text, args...).Sentence())
+		}
+		fmt.Fprintf(c.OutOrStdout(), "password: %s\n", encoded)
+		return nil
+	})
+	return c
+}
+
+// readPassword reads it twice from a terminal, once from anything else.
+func readPassword(c *cobra.Command) (string, error) {
+	stdin, ok := c.InOrStdin().(*os.File)
+	if !ok || !term.IsTerminal(int(stdin.Fd())) {
+		line, err := bufio.NewReader(c.InOrStdin()).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("reading password: %w", err)
+		}
+		if line = strings.TrimRight(line, "\r\n"); line == "" {
+			return "", errors.New("there is no password on standard input")
+		}
+		return line, nil
+	}
+	ask := func(prompt string) (string, error) {
+		fmt.Fprint(c.ErrOrStderr(), prompt)
+		text, err := term.ReadPassword(int(stdin.Fd()))
+		fmt.Fprintln(c.ErrOrStderr())
+		return string(text), err
+	}
+	first, err := ask("Password: ")
+	if err != nil {
+		return "", fmt.Errorf("reading password: %w", err)
+	}
+	if first == "" {
+		return "", errors.New("the password is empty")
+	}
+	again, err := ask("Once more: ")
+	if err != nil {
+		return "", fmt.Errorf("reading password: %w", err)
+	}
+	if first != again {
+		return "", errors.New("the two passwords differ")
+	}
+	return first, nil
+}
+
+// run makes a command of a function, and its error one line without the usage.
+func run(f func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		c.SilenceUsage = true
+		return f(c, args)
+	}
+}
+
+func userPath(name, action string) string { return "/mfa/users/" + url.PathEscape(name) + action }
+
+func printPass(w io.Writer, p admin.Pass) {
+	use := "for one sign-in"
+	if !p.Once {
+		use = "for many sign-ins"
+	}
+	fmt.Fprintf(w, "Temporary access pass for %s: %s\nGood until %s, %s. It is not shown again.\n", p.User, p.Pass, p.Expires.Local().Format("2006-01-02 15:04 MST"), use)
+}
+
+func printUser(w io.Writer, d admin.Details) {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	row := func(name, value string) { fmt.Fprintf(t, "%s:\t%s\n", name, dash(value)) }
+	when := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return t.Local().Format("2006-01-02 15:04 MST")
+	}
+	row("Name", d.Name)
+	row("ID", d.ID)
+	row("Display name", d.DisplayName)
+	row("E-mail", d.Email)
+	row("Groups", join(d.Groups))
+	row("Roles", join(d.Roles))
+	row("State", stateOf(d.Summary))
+	if d.Blocked {
+		row("Blocked", strings.TrimSpace(when(d.BlockedAt)+" "+d.BlockedReason))
+	}
+	row("Grace since", when(d.GraceStarted))
+	row("Registered", when(d.RegisteredAt))
+	if d.PassRequired {
+		row("Registration", "only with a temporary access pass")
+	}
+	row("Locked methods", join(d.Locked))
+	row("Recovery codes left", fmt.Sprint(d.RecoveryCodes))
+	t.Flush()
+	fmt.Fprintln(w, "\nFactors:")
+	t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, c := range d.Credentials {
+		fmt.Fprintf(t, "  %s\t%s\tadded %s\tlast used %s\texpires %s\n", c.ID, c.Method, when(c.Added), dash(when(c.LastUsed)), dash(when(c.Expires)))
+	}
+	t.Flush()
+	fmt.Fprintln(w, "\nSessions:")
+	t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, s := range d.Sessions {
+		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\tsince %s\tlast seen %s\n", s.ID, s.Host, dash(strings.Join(s.Applications, ", ")), dash(s.Address), when(s.Created), when(s.Seen))
+	}
+	t.Flush()
+}
+
+func stateOf(u admin.Summary) string {
+	switch {
+	case u.Disabled:
+		return "disabled"
+	case u.Blocked:
+		return "blocked"
+	case u.Registered:
+		return "registered"
+	}
+	return "not registered"
+}
+
+func join[T ~string](items []T) string {
+	texts := make([]string, len(items))
+	for i, item := range items {
+		texts[i] = string(item)
+	}
+	return strings.Join(texts, ", ")
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

@@ -1,0 +1,200 @@
+package caddymodule
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/audit"
+	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/portal"
+	"github.com/caddy-mfa/caddy-mfa/internal/session"
+)
+
+// subject is what the gate needs to know of a request that is open, to judge it again.
+type subject struct {
+	application string
+	address     netip.Addr
+}
+
+// originalRequest gives the request as the client sent it, before directives like rewrite and uri have changed it.
+func originalRequest(r *http.Request) *http.Request {
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		return &original
+	}
+	return r
+}
+
+// askedPath is the path as it stands in the request line, escaped. Go parses an absolute-form target (RFC 9112, section
+// 3.2.2) into the URL.
+func askedPath(original *http.Request) string {
+	if strings.HasPrefix(original.RequestURI, "/") {
+		path, _, _ := strings.Cut(original.RequestURI, "?")
+		return path
+	}
+	return original.URL.EscapedPath()
+}
+
+// askedTarget is path and query as they stand in the request line.
+func askedTarget(original *http.Request) string {
+	if strings.HasPrefix(original.RequestURI, "/") {
+		return original.RequestURI
+	}
+	return original.URL.RequestURI()
+}
+
+// clientAddress is the address that Caddy has found, behind the proxies that it trusts.
+func clientAddress(r *http.Request) netip.Addr {
+	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return address.Unmap()
+}
+
+// overHTTPS says whether the browser talks https: to us, or to a proxy that Caddy trusts and that says so, as every proxy
+// in the chain does.
+func overHTTPS(r *http.Request) bool {
+	if r.TLS != nil {
+		return true
+	}
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); !trusted {
+		return false
+	}
+	values := r.Header["X-Forwarded-Proto"]
+	for _, v := range values {
+		for proto := range strings.SplitSeq(v, ",") {
+			if !strings.EqualFold(strings.TrimSpace(proto), "https") {
+				return false
+			}
+		}
+	}
+	return len(values) > 0
+}
+
+// localHosts are the names of this machine, to which plain http is safe.
+var localHosts = map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true}
+
+// hostOf is the host that a request is for: lower case, without port, brackets and trailing dot.
+func hostOf(r *http.Request) string {
+	host := r.Host
+	if strings.HasPrefix(host, "[") {
+		host, _, _ = strings.Cut(host[1:], "]")
+	} else if i := strings.LastIndexByte(host, ':'); i >= 0 {
+		host = host[:i]
+	}
+	return strings.ToLower(strings.TrimSuffix(host, "."))
+}
+
+// request is what the gate looks at.
+func (h *Handler) request(r, original *http.Request, now time.Time) gate.Request {
+	host, https := hostOf(r), overHTTPS(r)
+	g := gate.Request{
+		Application: h.gated, Now: now, Host: host, Address: clientAddress(r),
+		Asked: askedPath(original), Rewritten: r.URL.EscapedPath(),
+		Authorization: r.Header["Authorization"], UserInfo: original.URL.User != nil,
+	}
+	if https || localHosts[host] {
+		g.Cookie = session.CookieValue(r, session.CookieName, https)
+	}
+	if g.Cookie == "" {
+		g.Cookie, _ = r.Context().Value(cookieKey{}).(string)
+	}
+	return g
+}
+
+// facts is what our own pages and answers need to know.
+func (h *Handler) facts(r, original *http.Request, now time.Time) portal.Facts {
+	host, https := hostOf(r), overHTTPS(r)
+	scheme := "http"
+	if https {
+		scheme = "https"
+	}
+	return portal.Facts{
+		Host: host, Origin: scheme + "://" + r.Host, HTTPS: https, Secure: https || localHosts[host],
+		Address: clientAddress(r), Application: h.gated.Name, Target: askedTarget(original),
+		Reference: audit.NewReference(), Now: now,
+	}
+}
+
+// identify tells the application who is signed in: by headers, which hygiene has cleared of everything a client could have sent in
+// their place, and by placeholders.
+func (h *Handler) identify(r *http.Request, out gate.Outcome) {
+	u := out.User
+	groups := joinGroups(u.Groups)
+	set := func(name, value string) {
+		if value != "" {
+			r.Header[http.CanonicalHeaderKey(name)] = []string{value}
+		}
+	}
+	set(h.identity.User, headerText(u.Name))
+	set(h.identity.Groups, groups)
+	set(h.identity.Name, headerText(u.DisplayName))
+	set(h.identity.Email, headerText(u.Email))
+
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(func(key string) (any, bool) {
+			name, ok := strings.CutPrefix(key, "http.auth.user.")
+			if !ok {
+				return nil, false
+			}
+			switch name {
+			case "id":
+				return u.Name, true
+			case "groups":
+				return groups, true
+			case "name":
+				return u.DisplayName, true
+			case "email":
+				return u.Email, true
+			case "account":
+				return u.ID.String(), true
+			case "session":
+				return out.Current.Session.ID, true
+			}
+			return nil, false
+		})
+	}
+}
+
+// joinGroups writes names separated by commas. Percent signs and commas in them are percent-encoded, and control characters,
+// which no header can hold.
+func joinGroups(groups []string) string {
+	var b strings.Builder
+	for i, g := range groups {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		for j := range len(g) {
+			if c := g[j]; c == '%' || c == ',' || c < 0x20 || c == 0x7f {
+				const hex = "0123456789ABCDEF"
+				b.WriteByte('%')
+				b.WriteByte(hex[c>>4])
+				b.WriteByte(hex[c&15])
+			} else {
+				b.WriteByte(c)
+			}
+		}
+	}
+	return b.String()
+}
+
+// headerText leaves out what no header can hold.
+func headerText(s string) string {
+	if !strings.ContainsFunc(s, control) {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if control(r) {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+func control(r rune) bool { return r < 0x20 || r == 0x7f }

@@ -1,0 +1,207 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-mfa/caddy-mfa/config"
+	"github.com/caddy-mfa/caddy-mfa/internal/audit"
+	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
+	"github.com/caddy-mfa/caddy-mfa/internal/portal"
+	"github.com/caddy-mfa/caddy-mfa/internal/session"
+)
+
+func init() { caddy.RegisterModule(new(Handler)) }
+
+// Handler is http.handlers.mfa: it lets a request on to the application behind it if its sender has proven what policy asks,
+// and serves the pages below /_mfa/ on which he can.
+type Handler struct {
+	config.Application
+
+	// Serves the pages below /_mfa/ and lets everything else pass unseen. The Caddyfile adds such a handler to the whole
+	// site where the directive has a matcher. Default: false.
+	PagesOnly bool `json:"pages_only,omitempty"`
+
+	app      *App
+	gated    *gate.Application
+	hygiene  *hygiene
+	identity config.Identity
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.mfa", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Provision finds the app and prepares what is looked at on every request.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	app, err := ctx.AppIfConfigured("mfa")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		return errors.New("the app `mfa` is not configured; add the global option `mfa` with at least a directory of users")
+	}
+	if err != nil {
+		return err
+	}
+	if err := h.Application.Validate().Err(); err != nil {
+		return err
+	}
+	h.app = app.(*App)
+	h.Application.SetDefaults()
+	h.identity = h.Application.Identity
+	h.hygiene = newHygiene(h.identity)
+	h.gated = &gate.Application{Name: h.Application.Application, Bypass: gate.NewPaths(h.Bypass), NoIdle: gate.NewPaths(h.NoIdle)}
+	h.app.register(h)
+	return nil
+}
+
+// ServeHTTP goes the request's way: hygiene, our own pages, facts, the gate, the answer.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	original := originalRequest(r)
+	ours := portal.Owns(askedPath(original))
+	if h.PagesOnly && !ours {
+		return next.ServeHTTP(w, r)
+	}
+	rt, err := h.app.ready()
+	if err != nil {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, "This does not work at the moment.", http.StatusServiceUnavailable)
+		return nil
+	}
+	h.hygiene.clean(r.Header)
+
+	now := time.Now()
+	if ours {
+		rt.portal.ServeHTTP(w, r, h.facts(r, original, now))
+		return nil
+	}
+	if !allowedMethod(r) || !allowedMethod(original) {
+		rt.portal.Method(w)
+		return nil
+	}
+	normalizeUpgrade(r.Header)
+
+	request := h.request(r, original, now)
+	out := rt.gate.Check(r.Context(), &request)
+	countRequest(h.gated.Name, out)
+	switch out.Verdict {
+	case gate.Bypass:
+		return letPass(w, r, next)
+	case gate.Pass:
+		ctx, conn := rt.connections.Open(r.Context(), out.Current, &subject{h.gated.Name, request.Address})
+		defer conn.Close()
+		r = r.WithContext(passedContext{ctx, request.Cookie})
+		if out.Class != legacy.None {
+			// From the application's own challenge, which a browser has answered.
+			r.Header.Del("Authorization")
+		}
+		h.identify(r, out)
+		return letPass(w, r, next)
+	}
+
+	facts := h.facts(r, original, now)
+	switch out.Verdict {
+	case gate.SignIn, gate.StepUp:
+		rt.portal.Challenge(w, r, facts)
+	case gate.Legacy:
+		rt.sink.Audit(audit.Event{Type: audit.LegacyRefused, Application: facts.Application, Host: facts.Host, Address: facts.Address, Class: string(out.Class), Reference: facts.Reference})
+		rt.portal.RefuseLegacy(w, facts, out.Class)
+	case gate.Unavailable:
+		rt.unavailable(h.app, out.Err)
+		rt.portal.Unavailable(w, r, facts, out.Err)
+	default:
+		rt.sink.Audit(audit.Event{
+			Type: audit.AccessRefused, Application: facts.Application, Host: facts.Host, Address: facts.Address,
+			User: out.User.Canonical, UserID: out.User.ID, Session: out.Current.Session.ID, Reason: string(out.Decision.Reason), Reference: facts.Reference,
+		})
+		rt.portal.Refuse(w, r, facts, out.User.Name, out.Decision)
+	}
+	return nil
+}
+
+// letPass calls the application, without our cookies in the request, and without cookies in our names and invitations to legacy
+// authentication in its answer.
+func letPass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if r.Trailer != nil {
+		// Trailers arrive after the headers were looked at, and some backends read them as headers. The server fills
+		// those of the request that it has made, and the application gets a copy without any.
+		r = r.WithContext(r.Context())
+		r.Trailer = nil
+	}
+	session.RemoveCookies(r.Header)
+	return next.ServeHTTP(&responseWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}, r)
+}
+
+// responseWriter takes out of an application's answer what would meddle with ours.
+type responseWriter struct {
+	*caddyhttp.ResponseWriterWrapper
+	cleaned bool
+}
+
+// clean must come before the headers go out, whichever call sends them.
+func (w *responseWriter) clean() {
+	h := w.Header()
+	session.RemoveSetCookies(h)
+	legacy.RemoveChallenges(h)
+}
+
+// WriteHeader also sees informational answers: their headers reach the browser too.
+func (w *responseWriter) WriteHeader(status int) {
+	w.clean()
+	w.cleaned = w.cleaned || status >= 200 || status == http.StatusSwitchingProtocols
+	w.ResponseWriterWrapper.WriteHeader(status)
+}
+
+// Write sends the headers if nothing else has.
+func (w *responseWriter) Write(p []byte) (int, error) {
+	w.cleanOnce()
+	return w.ResponseWriterWrapper.Write(p)
+}
+
+// ReadFrom is Write for what is copied without a buffer.
+func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.cleanOnce()
+	return w.ResponseWriterWrapper.ReadFrom(r)
+}
+
+// FlushError is for http.ResponseController.
+func (w *responseWriter) FlushError() error {
+	w.cleanOnce()
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+func (w *responseWriter) cleanOnce() {
+	if !w.cleaned {
+		w.clean()
+		w.cleaned = true
+	}
+}
+
+// passedContext is the context of a request that was let in. It remembers the session cookie, which is no longer in the
+// request, for a second handler of ours that the request may come to.
+type passedContext struct {
+	context.Context
+	cookie string
+}
+
+type cookieKey struct{}
+
+func (c passedContext) Value(key any) any {
+	if key == (cookieKey{}) {
+		return c.cookie
+	}
+	return c.Context.Value(key)
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

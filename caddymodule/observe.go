@@ -1,0 +1,171 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/audit"
+	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+)
+
+// sink writes what happened to the logs mfa.audit and mfa.signin, and counts it.
+type sink struct{ audit, signIn *zap.Logger }
+
+func newSink(log *zap.Logger) *sink {
+	return &sink{log.Named("audit"), log.Named("signin")}
+}
+
+// Audit writes one event.
+func (s *sink) Audit(e audit.Event) {
+	eventsTotal.WithLabelValues(string(e.Type)).Inc()
+	fields := make([]zap.Field, 0, 14)
+	text := func(key, value string) {
+		if value != "" {
+			fields = append(fields, zap.String(key, value))
+		}
+	}
+	text("event", string(e.Type))
+	text("user", e.User)
+	if !e.UserID.IsZero() {
+		text("user_id", e.UserID.String())
+	}
+	text("session", e.Session)
+	text("application", e.Application)
+	text("host", e.Host)
+	if e.Address.IsValid() {
+		text("address", e.Address.String())
+	}
+	text("method", string(e.Method))
+	text("credential", e.Credential)
+	text("reason", e.Reason)
+	text("class", e.Class)
+	text("by", e.By)
+	text("reference", e.Reference)
+	s.audit.Info("audit event", fields...)
+}
+
+// SignIn writes one sign-in.
+func (s *sink) SignIn(r audit.SignIn) {
+	result := "success"
+	if r.Status.ErrorCode != audit.CodeSuccess {
+		result = "failure"
+	}
+	signInsTotal.WithLabelValues(result).Inc()
+	s.signIn.Info("sign-in",
+		zap.String("id", r.ID), zap.Time("createdDateTime", r.Created), zap.String("userPrincipalName", r.UserPrincipalName),
+		zap.String("userDisplayName", r.UserDisplayName), zap.String("userId", r.UserID), zap.String("appDisplayName", r.AppDisplayName),
+		zap.String("ipAddress", r.IPAddress), zap.String("clientAppUsed", r.ClientAppUsed), zap.String("userAgent", r.UserAgent),
+		zap.String("correlationId", r.CorrelationID), zap.Bool("isInteractive", r.IsInteractive),
+		zap.String("conditionalAccessStatus", r.ConditionalAccess), zap.String("authenticationRequirement", r.Requirement),
+		zap.Any("authenticationDetails", r.Details), zap.Any("status", r.Status),
+	)
+}
+
+// The metrics count for the whole process, whatever configurations come and go; each configuration's registry shows them.
+// No label holds a user, an address or a token.
+var (
+	requestsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_mfa_requests_total", Help: "Requests to applications, by what became of them.",
+	}, []string{"application", "verdict"})
+	eventsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_mfa_audit_events_total", Help: "Audit events, by type.",
+	}, []string{"event"})
+	signInsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_mfa_sign_ins_total", Help: "Sign-ins that came to an end, by result.",
+	}, []string{"result"})
+)
+
+var verdictNames = map[gate.Verdict]string{
+	gate.Refuse: "refuse", gate.Pass: "pass", gate.Bypass: "bypass", gate.SignIn: "sign_in", gate.StepUp: "step_up",
+	gate.Legacy: "legacy", gate.Unavailable: "unavailable",
+}
+
+func countRequest(application string, out gate.Outcome) {
+	requestsTotal.WithLabelValues(application, verdictNames[out.Verdict]).Inc()
+}
+
+// gauges are read when they are asked for, from the configuration that is in force.
+func gauges() []prometheus.Collector {
+	read := func(name, help string, value func(*App) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 {
+			if a := active.get(); a != nil {
+				return value(a)
+			}
+			return 0
+		})
+	}
+	yes := func(ok bool) float64 {
+		if ok {
+			return 1
+		}
+		return 0
+	}
+	return []prometheus.Collector{
+		read("caddy_mfa_store_fresh", "Whether the stores tell of every change at the moment (1) or not (0).", func(a *App) float64 {
+			return yes(a.sessions.Store().Fresh() && a.accounts.Store().Fresh())
+		}),
+		read("caddy_mfa_users_file_ok", "Whether every users file is in force as it is now (1), or an older version of one is (0).", func(a *App) float64 {
+			for _, d := range a.directories {
+				if !d.Healthy() {
+					return 0
+				}
+			}
+			return 1
+		}),
+		read("caddy_mfa_open_requests", "Requests in flight behind a session, WebSockets included.", func(a *App) float64 {
+			return float64(a.live.connections.Len())
+		}),
+		read("caddy_mfa_session_cache_hits", "Sessions that were found in memory.", func(a *App) float64 {
+			hits, _ := a.live.sessions.Counts()
+			return float64(hits)
+		}),
+		read("caddy_mfa_session_cache_misses", "Sessions that had to be read from the store.", func(a *App) float64 {
+			_, misses := a.live.sessions.Counts()
+			return float64(misses)
+		}),
+		read("caddy_mfa_password_checks_running", "Passwords that are being checked.", func(*App) float64 { return float64(hashing().Stats().Running) }),
+		read("caddy_mfa_password_checks_waiting", "Passwords that wait to be checked.", func(*App) float64 { return float64(hashing().Stats().Waiting) }),
+	}
+}
+
+// registerMetrics shows the metrics in a configuration's registry.
+func registerMetrics(r *prometheus.Registry) error {
+	if r == nil {
+		return nil
+	}
+	for _, c := range append([]prometheus.Collector{requestsTotal, eventsTotal, signInsTotal}, gauges()...) {
+		if err := r.Register(c); err != nil && !errors.As(err, &prometheus.AlreadyRegisteredError{}) {
+			return err
+		}
+	}
+	return nil
+}
+
+// activeApp is the app of the configuration that is in force, for what Caddy provides no way to: metrics, admin endpoints.
+type activeApp struct{ app atomic.Pointer[App] }
+
+var active activeApp
+
+func (c *activeApp) get() *App { return c.app.Load() }
+
+func (c *activeApp) set(a *App) { c.app.Store(a) }
+
+// unset forgets a, unless a newer one is in force.
+func (c *activeApp) unset(a *App) { c.app.CompareAndSwap(a, nil) }
+
+// unavailable logs what doesn't answer, at most once a second.
+func (rt *runtime) unavailable(a *App, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // the client has gone
+	}
+	now := time.Now().Unix()
+	if last := rt.lastUnavailable.Load(); now == last || !rt.lastUnavailable.CompareAndSwap(last, now) {
+		return
+	}
+	a.log.Error("a dependency is unavailable: requests are answered with 503", zap.Error(err))
+}

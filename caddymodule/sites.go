@@ -1,0 +1,241 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+)
+
+// checkSites looks at what can only be seen when app and sites are there: that every application has a name, that its pages can
+// be reached where it can, and that addresses are what they seem wherever policy looks at them.
+func (a *App) checkSites() error {
+	value, err := a.ctx.AppIfConfigured("http")
+	if errors.Is(err, caddy.ErrNotConfigured) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	servers := value.(*caddyhttp.App).Servers
+	found := map[*Handler]bool{}
+	var mistakes []error
+	for _, name := range slices.Sorted(maps.Keys(servers)) {
+		w := &walker{server: servers[name]}
+		w.walk(w.server.Routes, nil)
+		for _, p := range w.places {
+			found[p.handler] = true
+			if err := w.check(p); err != nil {
+				mistakes = append(mistakes, err)
+			}
+		}
+		if len(w.places) > 0 && w.server.TrustedProxiesStrict == 0 && trustsProxies(w.server) {
+			const advice = "the client's address is the leftmost in X-Forwarded-For, which the client writes; add `trusted_proxies_strict` beside `trusted_proxies`"
+			if a.Registration != nil && len(a.Registration.From) > 0 {
+				mistakes = append(mistakes, fmt.Errorf("server %s: `registration` looks at addresses, but %s", name, advice))
+			} else {
+				a.log.Warn("addresses in the logs and in what is counted against guessing can be forged", zap.String("server", name), zap.String("advice", advice))
+			}
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range a.handlers {
+		if !found[h] && !h.PagesOnly {
+			mistakes = append(mistakes, fmt.Errorf("mfa %s: it stands where it would judge answers and not requests (`handle_errors`, `handle_response`); put it into the site, before what it is to guard", h.gated.Name))
+		}
+	}
+	return errors.Join(mistakes...)
+}
+
+// trustsProxies says whether a server has trusted_proxies. Caddy keeps that to itself; should it keep it elsewhere one day, we
+// assume that it does.
+func trustsProxies(s *caddyhttp.Server) bool {
+	field := reflect.ValueOf(s).Elem().FieldByName("trustedProxies")
+	return !field.IsValid() || field.Kind() != reflect.Interface || !field.IsNil()
+}
+
+// walker finds the handlers `mfa` in the routes of a server.
+type walker struct {
+	server *caddyhttp.Server
+	places []place
+	depth  int
+}
+
+// place is where a handler stands: below these routes, the outermost first.
+type place struct {
+	handler *Handler
+	routes  []*caddyhttp.Route
+}
+
+// maxDepth ends routes that invoke each other.
+const maxDepth = 32
+
+func (w *walker) walk(routes caddyhttp.RouteList, above []*caddyhttp.Route) {
+	if w.depth++; w.depth > maxDepth {
+		w.depth--
+		return
+	}
+	for i := range routes {
+		route := &routes[i]
+		below := append(slices.Clone(above), route)
+		for _, h := range route.Handlers {
+			if ours, ok := h.(*Handler); ok {
+				w.places = append(w.places, place{ours, below})
+			}
+			w.walk(w.inner(h), below)
+		}
+	}
+	w.depth--
+}
+
+// inner gives the routes within a handler that requests go through.
+func (w *walker) inner(h caddyhttp.MiddlewareHandler) caddyhttp.RouteList {
+	switch h := h.(type) {
+	case *caddyhttp.Subroute:
+		return h.Routes
+	case *caddyhttp.Invoke:
+		if route, ok := w.server.NamedRoutes[h.Name]; ok {
+			return caddyhttp.RouteList{*route}
+		}
+	}
+	return nil
+}
+
+// check names the application at a place, and makes sure that its pages can be reached.
+func (w *walker) check(p place) error {
+	hosts := p.hosts()
+	if p.handler.PagesOnly {
+		return nil
+	}
+	if p.handler.gated.Name == "" {
+		if len(hosts) != 1 || strings.ContainsAny(hosts[0], "*{") {
+			return fmt.Errorf("mfa: the application has no name, and %s to take one from; write for example `mfa hr`", hostsText(hosts))
+		}
+		p.handler.gated.Name = hosts[0]
+	}
+	if len(hosts) == 0 {
+		hosts = []string{"example.com"}
+	}
+	for _, host := range hosts {
+		host = strings.ReplaceAll(host, "*", "any")
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			request, err := http.NewRequest(method, "/_mfa/signin", nil)
+			if err != nil {
+				return err
+			}
+			request.Host, request.RequestURI = host, "/_mfa/signin"
+			request = caddyhttp.PrepareRequest(request, caddy.NewReplacer(), nil, w.server)
+			if !w.reaches(w.server.Routes, request, p) {
+				return fmt.Errorf("mfa %s: a browser that is sent to the sign-in page at /_mfa/ on %s would not reach it, because `mfa` stands inside a `handle` or `route` that matches other paths only; "+
+					"put `mfa` into the site itself, with a matcher if need be (`mfa /app/* %s`), or add `handle /_mfa/* {` `mfa %s` `}`", p.handler.gated.Name, host, p.handler.gated.Name, p.handler.gated.Name)
+			}
+		}
+	}
+	return nil
+}
+
+func hostsText(hosts []string) string {
+	switch {
+	case len(hosts) == 0:
+		return "its site has no host"
+	case len(hosts) == 1:
+		return "its site has a host with a wildcard or a placeholder"
+	}
+	return "its site has several hosts"
+}
+
+// hosts are those of the innermost host matcher above the handler.
+func (p place) hosts() []string {
+	for _, route := range slices.Backward(p.routes) {
+		var hosts []string
+		for _, set := range route.MatcherSets {
+			for _, m := range set {
+				if h, ok := m.(*caddyhttp.MatchHost); ok {
+					hosts = append(hosts, *h...)
+				}
+				if h, ok := m.(caddyhttp.MatchHost); ok {
+					hosts = append(hosts, h...)
+				}
+			}
+		}
+		if len(hosts) > 0 {
+			return hosts
+		}
+	}
+	return nil
+}
+
+// reaches says whether a request comes to a handler `mfa`, for a client that comes to the one at p.
+func (w *walker) reaches(routes caddyhttp.RouteList, r *http.Request, p place) bool {
+	if w.depth++; w.depth > maxDepth {
+		w.depth--
+		return false
+	}
+	defer func() { w.depth-- }()
+	groups := map[string]bool{}
+	for i := range routes {
+		route := &routes[i]
+		if route.Group != "" && groups[route.Group] || !matches(route, r, p) {
+			continue
+		}
+		groups[route.Group] = true
+		for _, h := range route.Handlers {
+			if _, ok := h.(*Handler); ok {
+				return true
+			}
+			if inner := w.inner(h); len(inner) > 0 && w.reaches(inner, r, p) {
+				return true
+			}
+		}
+		if route.Terminal {
+			return false
+		}
+	}
+	return false
+}
+
+// matches says whether a route matches. What depends on the client and not on what it asks for is taken to match where it
+// does so for the handler at p, and nowhere else.
+func matches(route *caddyhttp.Route, r *http.Request, p place) bool {
+	if len(route.MatcherSets) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(route.MatcherSets, func(set caddyhttp.MatcherSet) bool {
+		for _, m := range set {
+			if dependsOnClient(m) {
+				if !slices.Contains(p.routes, route) {
+					return false
+				}
+				continue
+			}
+			matcher, ok := m.(caddyhttp.RequestMatcherWithError)
+			if !ok {
+				return false
+			}
+			if match, err := matcher.MatchWithError(r); err != nil || !match {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func dependsOnClient(m any) bool {
+	module, ok := m.(caddy.Module)
+	if !ok {
+		return false
+	}
+	switch module.CaddyModule().ID.Name() {
+	case "remote_ip", "client_ip", "protocol", "tls", "header", "header_regexp", "vars", "vars_regexp":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,12 @@
+// Caddy-mfa is Caddy with multi-factor authentication in front of legacy web applications.
+package main
+
+import (
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/caddy-mfa/caddy-mfa/caddymodule"
+)
+
+func main() { caddycmd.Main() }

@@ -1,0 +1,209 @@
+// Package config is what an operator can say, as plain Go values. The comment of a field is its entry in the manual
+// and ends in its default. The JSON names are the Caddyfile's words in snake_case.
+package config
+
+import (
+	"encoding/json"
+	"net/netip"
+	"time"
+)
+
+// Config is the app `mfa`: the global option `mfa { … }` of a Caddyfile, `apps.mfa` in JSON.
+type Config struct {
+	// Where state is kept: a module of the namespace mfa.stores. Default: bolt.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=mfa.stores inline_key=module"`
+
+	// Where sessions are kept, if elsewhere. They may be lost: then everybody signs in again. Default: as `store`.
+	SessionsRaw json.RawMessage `json:"sessions,omitempty" caddy:"namespace=mfa.stores inline_key=module"`
+
+	// Where accounts are kept, if elsewhere: registrations, counters, states. They may not be lost. Default: as `store`.
+	AccountsRaw json.RawMessage `json:"accounts,omitempty" caddy:"namespace=mfa.stores inline_key=module"`
+
+	// Secrets of at least 32 bytes, the newest first; older ones still open what they have sealed. Placeholders
+	// are allowed: {file./run/secrets/mfa}, {env.MFA_SECRET}. Required with a store that several machines share.
+	// Default: one is made at the first start, and kept in Caddy's storage in a file of its own.
+	Secret []string `json:"secret,omitempty"`
+
+	// How long a session lasts.
+	Session Session `json:"session,omitzero"`
+
+	// Where a first factor may be registered. Default: anywhere, with the password.
+	Registration *Registration `json:"registration,omitempty"`
+
+	// The directories that know the users. They are asked in this order; the first that knows a name decides.
+	// At least one is required.
+	Users []Directory `json:"users,omitempty"`
+
+	// Settings of the second factors. Default: authenticator app, recovery codes and temporary access passes.
+	Factor Factor `json:"factor,omitzero"`
+
+	// Security defaults: every user needs a second factor, in every application. Default: on.
+	SecurityDefaults SecurityDefaults `json:"security_defaults,omitzero"`
+}
+
+// Session says how long a session lasts.
+type Session struct {
+	// The session ends after so long without a request that counts as activity. Default: 1h.
+	Idle Duration `json:"idle,omitzero"`
+
+	// The session ends so long after sign-in, whatever happens. Default: 12h.
+	Lifetime Duration `json:"lifetime,omitzero"`
+
+	// For how long this process may answer from what it has read of the store, while the store tells it of every
+	// change. Default: 30s.
+	Cache Duration `json:"cache,omitzero"`
+}
+
+// Registration bounds the registration of a first factor. With both, one of them is enough: inside the ranges the
+// password, elsewhere a temporary access pass.
+type Registration struct {
+	// Address ranges from which the password is enough.
+	From []netip.Prefix `json:"from,omitempty"`
+
+	// A temporary access pass must have been proven. Default: off.
+	RequirePass bool `json:"require_pass,omitempty"`
+}
+
+// Directory is one source of users. Exactly one of its fields is set.
+type Directory struct {
+	File *FileDirectory `json:"file,omitempty"`
+}
+
+// FileDirectory is a YAML file of users.
+type FileDirectory struct {
+	// The file. It is read again when it changes. Required.
+	Path string `json:"path"`
+
+	// The name that accounts are kept under. It must not change: the accounts would be lost. Default: file.
+	Name string `json:"name,omitempty"`
+}
+
+// Factor holds the settings of the second factors.
+type Factor struct {
+	TOTP          *TOTP          `json:"totp,omitempty"`
+	RecoveryCodes *RecoveryCodes `json:"recovery_codes,omitempty"`
+}
+
+// TOTP is the authenticator app.
+type TOTP struct {
+	// What the app shows beside the code. Default: the host that the user registers at.
+	Issuer string `json:"issuer,omitempty"`
+}
+
+// RecoveryCodes has no settings. There are ten, made when a first factor is registered.
+type RecoveryCodes struct{}
+
+// SecurityDefaults is the policy that holds when nobody writes another.
+type SecurityDefaults struct {
+	// Turns security defaults off: then the password is enough for everybody. Default: false.
+	Off bool `json:"off,omitempty"`
+
+	// For how long a user may put off registering his second factor, from his first sign-in. Default: 14d.
+	RegistrationGrace *Duration `json:"registration_grace,omitempty"`
+
+	// The day at whose beginning, in UTC, the grace period ends for everybody. Default: none.
+	Until Date `json:"until,omitzero"`
+}
+
+// Application is the directive `mfa` of a site: the handler `mfa` in JSON.
+type Application struct {
+	// The application's name: in policies, logs, pages. Default: the site's host, where it has exactly one.
+	Application string `json:"application,omitempty"`
+
+	// Paths that are reached without signing in: a path, or a prefix that ends in /*. Both the path that was
+	// asked for and the one that it was rewritten to must be inside. Default: none.
+	Bypass []string `json:"bypass,omitempty"`
+
+	// Paths whose requests don't count as activity, in the same notation. Default: none.
+	NoIdle []string `json:"no_idle,omitempty"`
+
+	// The headers that tell the application who is signed in.
+	Identity Identity `json:"identity,omitzero"`
+}
+
+// Identity names the headers that an application gets.
+type Identity struct {
+	User   string `json:"user,omitempty"`   // Default: Remote-User
+	Groups string `json:"groups,omitempty"` // Default: Remote-Groups
+	Name   string `json:"name,omitempty"`   // Default: Remote-Name
+	Email  string `json:"email,omitempty"`  // Default: Remote-Email
+}
+
+// Bolt is the store in one file.
+type Bolt struct {
+	// The file. Default: mfa/store.db in Caddy's data directory.
+	File string `json:"file,omitempty"`
+}
+
+// Redis is the store that several machines can share. Placeholders are allowed in address, username, password and ca.
+type Redis struct {
+	// host:port. Default: localhost:6379.
+	Address string `json:"address,omitempty"`
+
+	// ACL user. Default: Redis' default user.
+	Username string `json:"username,omitempty"`
+
+	Password string `json:"password,omitempty"`
+
+	// TLS to the server. Default: none.
+	TLS *RedisTLS `json:"tls,omitempty"`
+
+	// Number of the database. Default: 0.
+	Database int `json:"database,omitempty"`
+
+	// What every key begins with. Default: mfa:
+	Prefix string `json:"prefix,omitempty"`
+}
+
+// RedisTLS is how the server proves who it is.
+type RedisTLS struct {
+	// PEM file of the authorities that may have signed the server's certificate. Default: the system's.
+	CA string `json:"ca,omitempty"`
+}
+
+// Defaults.
+const (
+	DefaultIdle              = time.Hour
+	DefaultLifetime          = 12 * time.Hour
+	DefaultCache             = 30 * time.Second
+	DefaultRegistrationGrace = 14 * 24 * time.Hour
+	DefaultRedisAddress      = "localhost:6379"
+	DefaultRedisPrefix       = "mfa:"
+)
+
+// SetDefaults fills in what was not said.
+func (c *Config) SetDefaults() {
+	setDefault(&c.Session.Idle, Duration(DefaultIdle))
+	setDefault(&c.Session.Lifetime, Duration(DefaultLifetime))
+	setDefault(&c.Session.Cache, Duration(DefaultCache))
+	if c.SecurityDefaults.RegistrationGrace == nil {
+		grace := Duration(DefaultRegistrationGrace)
+		c.SecurityDefaults.RegistrationGrace = &grace
+	}
+	for _, d := range c.Users {
+		if d.File != nil {
+			setDefault(&d.File.Name, "file")
+		}
+	}
+}
+
+// SetDefaults fills in what was not said.
+func (a *Application) SetDefaults() {
+	setDefault(&a.Identity.User, "Remote-User")
+	setDefault(&a.Identity.Groups, "Remote-Groups")
+	setDefault(&a.Identity.Name, "Remote-Name")
+	setDefault(&a.Identity.Email, "Remote-Email")
+}
+
+// SetDefaults fills in what was not said.
+func (r *Redis) SetDefaults() {
+	setDefault(&r.Address, DefaultRedisAddress)
+	setDefault(&r.Prefix, DefaultRedisPrefix)
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,225 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"path"
+	"regexp"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// Problem is one mistake in a configuration.
+type Problem struct {
+	Field   string // as in JSON: session.idle, users[0].file.path
+	Message string // what is wrong, and what would be right
+}
+
+// Problems is every mistake that was found in one run. It is an error unless it is empty.
+type Problems []Problem
+
+// Error writes one problem a line.
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.Field + ": " + p.Message
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Err gives the problems as an error, or nil if there are none.
+func (ps Problems) Err() error {
+	if len(ps) == 0 {
+		return nil
+	}
+	return ps
+}
+
+func (ps *Problems) add(field, format string, args ...any) {
+	*ps = append(*ps, Problem{field, fmt.Sprintf(format, args...)})
+}
+
+// MinSecret is the length of the shortest secret, in bytes.
+const MinSecret = 32
+
+var directoryName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+
+// Validate reports every mistake at once. Values that hold a placeholder are checked when it has been resolved.
+func (c *Config) Validate() Problems {
+	var ps Problems
+	for i, s := range c.Secret {
+		if !strings.Contains(s, "{") && len(s) < MinSecret {
+			ps.add(fmt.Sprintf("secret[%d]", i), "the secret has %d bytes; it must have at least %d, for example from `openssl rand -base64 32`", len(s), MinSecret)
+		}
+	}
+
+	idle, lifetime := orDefault(c.Session.Idle, DefaultIdle), orDefault(c.Session.Lifetime, DefaultLifetime)
+	if idle < Duration(time.Second) {
+		ps.add("session.idle", "a session must last at least a second without activity, not %v", idle)
+	}
+	if lifetime < idle {
+		ps.add("session.lifetime", "the lifetime (%v) is shorter than the idle time (%v); make it at least as long", lifetime, idle)
+	}
+	if cache := c.Session.Cache; cache > Duration(time.Hour) {
+		ps.add("session.cache", "what was read from the store may be used for at most 1h, not %v", cache)
+	}
+
+	if r := c.Registration; r != nil && len(r.From) == 0 && !r.RequirePass {
+		ps.add("registration", "it says neither `from` nor `require_pass`; leave it out to let everybody register with the password")
+	}
+
+	if len(c.Users) == 0 {
+		ps.add("users", "no directory of users; add for example `users file users.yaml`")
+	}
+	names := map[string]bool{}
+	for i, d := range c.Users {
+		field := fmt.Sprintf("users[%d]", i)
+		if d.File == nil {
+			ps.add(field, "it names no kind of directory; want `file`")
+			continue
+		}
+		if d.File.Path == "" {
+			ps.add(field+".file.path", "the file is missing; write for example `users file users.yaml`")
+		}
+		name := d.File.Name
+		if name == "" {
+			name = "file"
+		}
+		if !directoryName.MatchString(name) {
+			ps.add(field+".file.name", "%q can't name a directory; want a lower-case letter, then up to 31 lower-case letters, digits or hyphens", name)
+		}
+		if names[name] {
+			ps.add(field+".file.name", "two directories are called %q; give this one another `name`, which must then never change: accounts are kept under it", name)
+		}
+		names[name] = true
+	}
+
+	if t := c.Factor.TOTP; t != nil {
+		// The label of an otpauth URI is "issuer:account": a colon would move the border.
+		if strings.ContainsAny(t.Issuer, ":\n\r") || !utf8.ValidString(t.Issuer) || len(t.Issuer) > 64 {
+			ps.add("factor.totp.issuer", "%q can't be an issuer; want at most 64 bytes without colon and line break", t.Issuer)
+		}
+	}
+
+	if sd := c.SecurityDefaults; sd.Off && (sd.RegistrationGrace != nil && *sd.RegistrationGrace != Duration(DefaultRegistrationGrace) || !sd.Until.IsZero()) {
+		ps.add("security_defaults.off", "security defaults are off, and yet have a grace period; take one of the two out")
+	}
+	return ps
+}
+
+func orDefault(d Duration, def time.Duration) Duration {
+	if d == 0 {
+		return Duration(def)
+	}
+	return d
+}
+
+// MaxApplicationName is the length of the longest name of an application, in bytes.
+const MaxApplicationName = 64
+
+// Validate reports every mistake at once.
+func (a *Application) Validate() Problems {
+	var ps Problems
+	if name := a.Application; name != "" && !validApplicationName(name) {
+		ps.add("application", "%q can't name an application; want 1 to %d letters, digits, dots, hyphens or underscores", name, MaxApplicationName)
+	}
+	for i, p := range a.Bypass {
+		checkPathPattern(&ps, fmt.Sprintf("bypass[%d]", i), p)
+		if p == "/*" {
+			ps.add(fmt.Sprintf("bypass[%d]", i), "it lets everybody reach everything; take `mfa` out of this site instead")
+		}
+	}
+	for i, p := range a.NoIdle {
+		checkPathPattern(&ps, fmt.Sprintf("no_idle[%d]", i), p)
+	}
+	seen := map[string]string{}
+	for _, h := range []struct{ field, name string }{
+		{"identity.user", a.Identity.User}, {"identity.groups", a.Identity.Groups},
+		{"identity.name", a.Identity.Name}, {"identity.email", a.Identity.Email},
+	} {
+		if h.name == "" {
+			continue
+		}
+		if !httpguts.ValidHeaderFieldName(h.name) {
+			ps.add(h.field, "%q can't name a header", h.name)
+			continue
+		}
+		key := http.CanonicalHeaderKey(h.name)
+		if reservedHeaders[key] || strings.HasPrefix(key, "Sec-") || strings.HasPrefix(key, "Proxy-") {
+			ps.add(h.field, "the header %s has a meaning of its own; choose another, for example Remote-User", key)
+		}
+		if other := seen[FoldHeader(key)]; other != "" {
+			ps.add(h.field, "the header %s can't be told from that of %s by every application; choose another", key, other)
+		}
+		seen[FoldHeader(key)] = h.field
+	}
+	return ps
+}
+
+// reservedHeaders are headers that an identity can't be written to: the request would mean something else, or would
+// not arrive.
+var reservedHeaders = map[string]bool{
+	"Accept": true, "Accept-Encoding": true, "Accept-Language": true, "Authorization": true, "Connection": true,
+	"Content-Encoding": true, "Content-Length": true, "Content-Type": true, "Cookie": true, "Date": true, "Expect": true,
+	"Forwarded": true, "Host": true, "If-Match": true, "If-Modified-Since": true, "If-None-Match": true, "If-Range": true,
+	"If-Unmodified-Since": true, "Keep-Alive": true, "Origin": true, "Range": true, "Referer": true, "Te": true,
+	"Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "User-Agent": true, "Via": true, "X-Forwarded-For": true,
+	"X-Forwarded-Host": true, "X-Forwarded-Proto": true,
+}
+
+// FoldHeader writes a header's name in the form in which the most confusing of backends tells it from others: CGI
+// and its descendants turn everything but letters and digits into one character, and letters into one case.
+func FoldHeader(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case 'A' <= r && r <= 'Z':
+			return r + 'a' - 'A'
+		case 'a' <= r && r <= 'z', '0' <= r && r <= '9':
+			return r
+		}
+		return '-'
+	}, name)
+}
+
+var applicationName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+func validApplicationName(name string) bool {
+	return len(name) <= MaxApplicationName && applicationName.MatchString(name)
+}
+
+// checkPathPattern accepts a clean absolute path, and such a path followed by /*.
+func checkPathPattern(ps *Problems, field, p string) {
+	prefix, wildcard := strings.CutSuffix(p, "/*")
+	switch {
+	case !strings.HasPrefix(p, "/"):
+		ps.add(field, "%q is not a path; it must begin with a slash", p)
+	case strings.Contains(prefix, "*"):
+		ps.add(field, "%q has a star in a place where none is understood; want a path, or a prefix that ends in /*", p)
+	case strings.ContainsAny(p, "%\\;?#{}") || strings.ContainsFunc(p, func(r rune) bool { return r < 0x20 || r == 0x7f }) || !utf8.ValidString(p):
+		ps.add(field, "%q holds a character that no path here can have; write it decoded, and without query, parameter, backslash or placeholder", p)
+	case wildcard && prefix == "":
+	case path.Clean(prefix) != strings.TrimSuffix(prefix, "/") && prefix != "/", strings.Contains(prefix, "//"):
+		ps.add(field, "%q is not a clean path; write it without . and .. and double slashes", p)
+	}
+}
+
+// Validate reports every mistake at once.
+func (r *Redis) Validate() Problems {
+	var ps Problems
+	if r.Database < 0 {
+		ps.add("database", "%d is no number of a database; the first is 0", r.Database)
+	}
+	if strings.ContainsAny(r.Prefix, "{}\x00 ") {
+		ps.add("prefix", "%q can't begin a key; leave out braces and spaces", r.Prefix)
+	}
+	if a := r.Address; a != "" && !strings.Contains(a, "{") {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			ps.add("address", "%q is not host:port; write for example localhost:6379", a)
+		}
+	}
+	return ps
+}

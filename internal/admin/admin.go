@@ -1,0 +1,322 @@
+// Package admin is what an administrator does to other people's accounts.
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
+	"github.com/caddy-mfa/caddy-mfa/internal/audit"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory"
+	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
+	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/session"
+	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
+)
+
+// ErrNoUser says that no directory knows the user.
+var ErrNoUser = errors.New("no directory knows this user")
+
+// Service changes accounts. Its fields are set once; it is safe for concurrent use.
+type Service struct {
+	Users      directory.Directories
+	Accounts   *account.Service
+	Sessions   *session.Manager
+	Passwords  *throttle.Passwords
+	Generation *account.Generation
+	Sink       audit.Sink
+}
+
+// Summary is one user in a list.
+type Summary struct {
+	Name        string       `json:"name"`
+	ID          string       `json:"id"`
+	DisplayName string       `json:"display_name,omitempty"`
+	Disabled    bool         `json:"disabled"`
+	Blocked     bool         `json:"blocked"`
+	Registered  bool         `json:"registered"`
+	Methods     []mfa.Method `json:"methods"`
+}
+
+// Details is one user in full, but for what is secret.
+type Details struct {
+	Summary
+	Email         string       `json:"email,omitempty"`
+	Groups        []string     `json:"groups"`
+	Roles         []string     `json:"roles"`
+	Guest         bool         `json:"guest"`
+	BlockedAt     time.Time    `json:"blocked_at,omitzero"`
+	BlockedReason string       `json:"blocked_reason,omitempty"`
+	GraceStarted  time.Time    `json:"grace_started,omitzero"`
+	RegisteredAt  time.Time    `json:"registered_at,omitzero"`
+	PassRequired  bool         `json:"pass_required"`
+	Locked        []mfa.Method `json:"locked"`
+	Credentials   []Credential `json:"credentials"`
+	RecoveryCodes int          `json:"recovery_codes_left"`
+	Sessions      []Session    `json:"sessions"`
+}
+
+// Credential is a factor of a user.
+type Credential struct {
+	ID       string     `json:"id"`
+	Method   mfa.Method `json:"method"`
+	Added    time.Time  `json:"added"`
+	LastUsed time.Time  `json:"last_used,omitzero"`
+	Expires  time.Time  `json:"expires,omitzero"`
+}
+
+// Session is a session of a user.
+type Session struct {
+	ID           string    `json:"id"`
+	Host         string    `json:"host"`
+	Applications []string  `json:"applications"`
+	Address      string    `json:"address,omitempty"`
+	UserAgent    string    `json:"user_agent,omitempty"`
+	Created      time.Time `json:"created"`
+	Seen         time.Time `json:"seen"`
+	Expires      time.Time `json:"expires"`
+	Pending      bool      `json:"pending"`
+}
+
+// Pass is a new temporary access pass. It is told once.
+type Pass struct {
+	User    string    `json:"user"`
+	Pass    string    `json:"pass"`
+	Expires time.Time `json:"expires"`
+	Once    bool      `json:"one_time"`
+}
+
+// List gives everybody whom the directories know.
+func (s *Service) List(ctx context.Context) ([]Summary, error) {
+	users, err := s.Users.Users(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Summary, 0, len(users))
+	for _, u := range users {
+		a, err := s.Accounts.Get(ctx, u.ID)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, summary(u, a))
+	}
+	return list, nil
+}
+
+func summary(u *mfa.User, a *account.Account) Summary {
+	s := Summary{
+		Name: u.Name, ID: u.ID.String(), DisplayName: u.DisplayName, Disabled: u.Disabled,
+		Blocked: a.State.Blocked != nil, Registered: a.Registered(), Methods: []mfa.Method{},
+	}
+	seen := map[mfa.Method]bool{}
+	for _, c := range a.Credentials {
+		if !seen[c.Method] {
+			seen[c.Method] = true
+			s.Methods = append(s.Methods, c.Method)
+		}
+	}
+	return s
+}
+
+// Show gives one user.
+func (s *Service) Show(ctx context.Context, name string, now time.Time) (*Details, error) {
+	u, err := s.find(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.Accounts.Load(ctx, u.ID)
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := s.Sessions.List(ctx, u.ID, now)
+	if err != nil {
+		return nil, err
+	}
+	d := &Details{
+		Summary: summary(u, a), Email: u.Email, Groups: list(u.Groups), Roles: list(u.Roles), Guest: u.Guest,
+		GraceStarted: a.State.GraceStarted, RegisteredAt: a.State.Registered, PassRequired: a.State.PassRequired,
+		Locked: list(a.Locked()), Credentials: []Credential{}, Sessions: []Session{},
+	}
+	if b := a.State.Blocked; b != nil {
+		d.BlockedAt, d.BlockedReason = b.At, b.Reason
+	}
+	for _, c := range a.Credentials {
+		d.Credentials = append(d.Credentials, Credential{c.ID, c.Method, c.Added, c.LastUsed, c.Expires})
+		if c.Method == mfa.RecoveryCode {
+			left, err := recovery.Left(c)
+			if err != nil {
+				return nil, err
+			}
+			d.RecoveryCodes += left
+		}
+	}
+	for _, ses := range sessions {
+		if ses.CredentialEpoch != a.State.Epoch {
+			continue // ended with the factors that it was begun with
+		}
+		row := Session{
+			ID: ses.ID, Host: ses.Host, Applications: list(ses.Applications), UserAgent: ses.UserAgent,
+			Created: ses.Created, Seen: ses.Seen, Expires: ses.Expires, Pending: ses.Pending,
+		}
+		if ses.Address.IsValid() {
+			row.Address = ses.Address.String()
+		}
+		d.Sessions = append(d.Sessions, row)
+	}
+	return d, nil
+}
+
+// list makes an empty list of none, for JSON.
+func list[T any](items []T) []T {
+	if items == nil {
+		return []T{}
+	}
+	return items
+}
+
+func (s *Service) find(ctx context.Context, name string) (*mfa.User, error) {
+	canonical, err := mfa.CanonicalName(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoUser, err)
+	}
+	u, err := s.Users.ByName(ctx, canonical)
+	if errors.Is(err, directory.ErrUnknown) {
+		return nil, ErrNoUser
+	}
+	return u, err
+}
+
+// change changes a user's account, and notes it.
+func (s *Service) change(ctx context.Context, name string, now time.Time, event audit.Event, change func(*account.Account) error) (*mfa.User, error) {
+	u, err := s.find(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	// An account that was lost must not begin anew by what an administrator does.
+	if err := s.Generation.Check(ctx); err != nil {
+		return nil, err
+	}
+	_, err = s.Accounts.Update(ctx, u.ID, now, func(a *account.Account) error {
+		if a.State.Created.IsZero() {
+			a.State.Created, a.State.Name = now, u.Canonical
+		}
+		return change(a)
+	})
+	if err != nil {
+		return nil, err
+	}
+	event.User, event.UserID, event.By = u.Canonical, u.ID, "admin"
+	s.Sink.Audit(event)
+	return u, nil
+}
+
+// NewPass makes a temporary access pass, in place of an older one.
+func (s *Service) NewPass(ctx context.Context, name string, lifetime time.Duration, once bool, now time.Time) (*Pass, error) {
+	made := &Pass{Once: once}
+	u, err := s.change(ctx, name, now, audit.Event{Type: audit.PassMade, Method: mfa.TemporaryAccessPass}, func(a *account.Account) (err error) {
+		return putPass(a, made, lifetime, now)
+	})
+	if err != nil {
+		return nil, err
+	}
+	made.User = u.Name
+	return made, nil
+}
+
+func putPass(a *account.Account, made *Pass, lifetime time.Duration, now time.Time) error {
+	c, text, err := pass.New(now, lifetime, made.Once)
+	if err != nil {
+		return err
+	}
+	c.ID = string(mfa.TemporaryAccessPass)
+	a.Put(c)
+	// The count belonged to the old pass.
+	a.ForgetCodesOf(mfa.TemporaryAccessPass)
+	made.Pass, made.Expires = text, c.Expires
+	return nil
+}
+
+// Reset removes every factor of a user, ends his sessions, and makes a temporary access pass, without which nobody can register
+// a new factor for him.
+func (s *Service) Reset(ctx context.Context, name string, now time.Time) (*Pass, error) {
+	made := &Pass{Once: true}
+	u, err := s.change(ctx, name, now, audit.Event{Type: audit.FactorsReset}, func(a *account.Account) error {
+		for _, c := range a.Credentials {
+			a.Remove(c.ID)
+		}
+		a.ForgetCodes()
+		a.State.Epoch++
+		a.State.PassRequired = true
+		return putPass(a, made, pass.DefaultLifetime, now)
+	})
+	if err != nil {
+		return nil, err
+	}
+	made.User = u.Name
+	return made, s.endSessions(ctx, u)
+}
+
+// Block refuses a user everything from now on.
+func (s *Service) Block(ctx context.Context, name, reason string, now time.Time) error {
+	u, err := s.change(ctx, name, now, audit.Event{Type: audit.UserBlocked, Reason: reason}, func(a *account.Account) error {
+		if a.State.Blocked == nil {
+			a.State.Blocked = &account.Block{At: now, Reason: reason}
+			a.State.Epoch++
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.endSessions(ctx, u)
+}
+
+// Unblock takes a block away.
+func (s *Service) Unblock(ctx context.Context, name string, now time.Time) error {
+	_, err := s.change(ctx, name, now, audit.Event{Type: audit.UserUnblocked}, func(a *account.Account) error {
+		a.State.Blocked = nil
+		return nil
+	})
+	return err
+}
+
+// Unlock forgets the wrong passwords and codes that were tried for a user.
+func (s *Service) Unlock(ctx context.Context, name string, now time.Time) error {
+	u, err := s.change(ctx, name, now, audit.Event{Type: audit.UserUnlocked}, func(a *account.Account) error {
+		a.ForgetCodes()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.Passwords.Unlock(ctx, u.Canonical)
+}
+
+// SignOut ends every session of a user.
+func (s *Service) SignOut(ctx context.Context, name string) error {
+	u, err := s.find(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := s.endSessions(ctx, u); err != nil {
+		return err
+	}
+	s.Sink.Audit(audit.Event{Type: audit.SessionsEnded, User: u.Canonical, UserID: u.ID, By: "admin"})
+	return nil
+}
+
+func (s *Service) endSessions(ctx context.Context, u *mfa.User) error {
+	return s.Sessions.EndAll(ctx, u.ID, "")
+}
+
+// AcceptAccounts takes an account store that is empty or another one than before.
+func (s *Service) AcceptAccounts(ctx context.Context) error {
+	if err := s.Generation.Accept(ctx); err != nil {
+		return err
+	}
+	s.Sink.Audit(audit.Event{Type: audit.AccountsAccepted, By: "admin"})
+	return nil
+}

@@ -1,0 +1,117 @@
+// Package audit says who did what: one event for each step, and one record for each sign-in. Neither holds a secret.
+package audit
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+)
+
+// Type is what happened. Its text stands in logs.
+type Type string
+
+// The types of events.
+const (
+	PasswordAccepted    Type = "password_accepted"
+	PasswordRefused     Type = "password_refused"
+	PasswordThrottled   Type = "password_throttled"
+	FactorAccepted      Type = "factor_accepted"
+	FactorRefused       Type = "factor_refused"
+	FactorThrottled     Type = "factor_throttled"
+	FactorRegistered    Type = "factor_registered"
+	FactorRemoved       Type = "factor_removed"
+	RegistrationRefused Type = "registration_refused"
+	RegistrationLater   Type = "registration_postponed"
+	RecoveryCodesMade   Type = "recovery_codes_made"
+	PassMade            Type = "temporary_access_pass_made"
+	FactorsReset        Type = "factors_reset"
+	UserBlocked         Type = "user_blocked"
+	UserUnblocked       Type = "user_unblocked"
+	UserUnlocked        Type = "user_unlocked"
+	SignedIn            Type = "signed_in"
+	SignedOut           Type = "signed_out"
+	SessionEnded        Type = "session_ended"
+	SessionsEnded       Type = "sessions_ended"
+	AccountsAccepted    Type = "account_store_accepted"
+	AccessRefused       Type = "access_refused"
+	LegacyRefused       Type = "legacy_refused"
+	IdentityRefused     Type = "identity_header_refused"
+)
+
+// Event is one step. Fields that don't apply are empty.
+type Event struct {
+	Type        Type
+	User        string // canonical name of a user whom a directory knows; what strangers typed is not kept
+	UserID      mfa.UserID
+	Session     string // id, no secret
+	Application string
+	Host        string
+	Address     netip.Addr
+	Method      mfa.Method
+	Credential  string // id, no secret
+	Reason      string // from a short list of constants
+	Class       string // of legacy authentication
+	Reference   string // what the person sees on the page
+	By          string // who, if not the user himself: admin
+}
+
+// SignIn is one sign-in that came to an end, well or not, with the field names of the Graph resource type `signIn`.
+type SignIn struct {
+	ID                string    `json:"id"`
+	Created           time.Time `json:"createdDateTime"`
+	UserDisplayName   string    `json:"userDisplayName"`
+	UserPrincipalName string    `json:"userPrincipalName"`
+	UserID            string    `json:"userId"`
+	AppDisplayName    string    `json:"appDisplayName"`
+	IPAddress         string    `json:"ipAddress"`
+	ClientAppUsed     string    `json:"clientAppUsed"`
+	UserAgent         string    `json:"userAgent"`
+	CorrelationID     string    `json:"correlationId"`
+	ConditionalAccess string    `json:"conditionalAccessStatus"`
+	Requirement       string    `json:"authenticationRequirement"`
+	Details           []Detail  `json:"authenticationDetails"`
+	Status            Status    `json:"status"`
+	IsInteractive     bool      `json:"isInteractive"`
+}
+
+// Detail is one proof of a sign-in, as in Graph's authenticationDetail.
+type Detail struct {
+	Time      time.Time `json:"authenticationStepDateTime"`
+	Method    string    `json:"authenticationMethod"`
+	Succeeded bool      `json:"succeeded"`
+	Result    string    `json:"authenticationStepResultDetail"`
+}
+
+// Status is how a sign-in ended, as in Graph's signInStatus. The error code is zero for success.
+type Status struct {
+	ErrorCode     int    `json:"errorCode"`
+	FailureReason string `json:"failureReason,omitempty"`
+}
+
+// Error codes of Entra that mean here what they mean there.
+const (
+	CodeSuccess         = 0
+	CodeInvalidPassword = 50126 // InvalidUserNameOrPassword
+	CodeMFARequired     = 50074 // UserStrongAuthClientAuthNRequired
+	CodeMFADenied       = 500121
+	CodeThrottled       = 50053 // IdsLocked
+	CodeMustRegister    = 50072 // UserStrongAuthEnrollmentRequiredInterrupt
+	CodeBlocked         = 53003 // BlockedByConditionalAccess
+)
+
+// Sink takes what happened. It must not block.
+type Sink interface {
+	Audit(Event)
+	SignIn(SignIn)
+}
+
+// NewReference makes a short text that a person can read to a help desk, to find his sign-in in the log.
+func NewReference() string {
+	var b [5]byte
+	rand.Read(b[:]) // never fails, see crypto/rand
+	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+}

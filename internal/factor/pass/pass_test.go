@@ -1,0 +1,60 @@
+package pass
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+)
+
+func TestPass(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	once, pass, err := New(now, time.Hour, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used, err := Factor{}.Finish([]mfa.Credential{once}, pass, now)
+	if err != nil || !used.LastUsed.Equal(now) {
+		t.Fatalf("Finish: %v", err)
+	}
+	many, manyPass, err := New(now, time.Hour, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manyUsed, err := Factor{}.Finish([]mfa.Credential{many}, manyPass, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for reason, tc := range map[string]struct {
+		c    mfa.Credential
+		pass string
+		at   time.Duration
+		want error
+	}{
+		"in its last moment":           {once, pass, time.Hour - 1, nil},
+		"at its end":                   {once, pass, time.Hour, mfa.ErrWrong},
+		"before it was made":           {once, pass, -1, mfa.ErrWrong},
+		"one-time pass again":          {used, pass, 0, mfa.ErrWrong},
+		"pass for many sign-ins again": {manyUsed, manyPass, 0, nil},
+		"another pass":                 {once, manyPass, 0, mfa.ErrWrong},
+		"empty":                        {once, "", 0, mfa.ErrWrong},
+		"zero data":                    {mfa.Credential{Method: mfa.TemporaryAccessPass, Data: []byte("{}"), Expires: now.Add(time.Hour)}, "", 0, mfa.ErrWrong},
+	} {
+		if _, err := (Factor{}).Finish([]mfa.Credential{tc.c}, tc.pass, now.Add(tc.at)); !errors.Is(err, tc.want) {
+			t.Errorf("%s: err = %v, want %v", reason, err, tc.want)
+		}
+		if usable := Usable(tc.c, now.Add(tc.at)); tc.want == nil && !usable {
+			t.Errorf("%s: not usable", reason)
+		}
+	}
+}
+
+func TestLifetimeIsBounded(t *testing.T) {
+	for _, lifetime := range []time.Duration{0, -time.Hour, MinLifetime - 1, MaxLifetime + 1} {
+		if _, _, err := New(time.Unix(0, 0), lifetime, true); err == nil {
+			t.Errorf("a pass for %v", lifetime)
+		}
+	}
+}

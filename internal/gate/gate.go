@@ -1,0 +1,178 @@
+// Package gate decides about one request: may it reach the application, and if not, what is missing. It writes no answer.
+package gate
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory"
+	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
+	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/policy"
+	"github.com/caddy-mfa/caddy-mfa/internal/session"
+)
+
+// Gate guards applications. It is safe for concurrent use.
+type Gate struct {
+	Sessions *session.Manager
+	Accounts *account.Service
+	Users    directory.Directories
+	Policy   *policy.Set
+}
+
+// Application is what the gate knows of an application.
+type Application struct {
+	Name   string
+	Bypass Paths // reached without signing in
+	NoIdle Paths // doesn't count as activity
+}
+
+// Request is what the gate looks at.
+type Request struct {
+	Application *Application
+	Now         time.Time
+	Host        string     // lower case, without port
+	Address     netip.Addr // of the client
+	Cookie      string     // value of the session cookie; empty: none
+	Asked       string     // path as the client sent it, escaped
+	Rewritten   string     // path as the application will get it, escaped
+
+	Authorization []string // all values of the header
+	UserInfo      bool     // the target holds a user name
+}
+
+// Verdict is what becomes of a request. The zero Verdict refuses.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Refuse      Verdict = iota // policy refuses; the decision says why
+	Pass                       // to the application, as Outcome.User
+	Bypass                     // to the application, as nobody
+	SignIn                     // nobody is signed in
+	StepUp                     // somebody is, and something is missing
+	Legacy                     // it carries a legacy credential
+	Unavailable                // something that must be asked doesn't answer
+)
+
+// Outcome is a verdict and what led to it.
+type Outcome struct {
+	Verdict  Verdict
+	Class    legacy.Class // of the credential that the request carries
+	Current  session.Current
+	User     *mfa.User // with Pass, StepUp and Refuse
+	Decision policy.Decision
+	Err      error // with Unavailable
+}
+
+// Check decides about a request.
+func (g *Gate) Check(ctx context.Context, r *Request) Outcome {
+	app := r.Application
+	if app.Bypass.Contain(r.Asked) && app.Bypass.Contain(r.Rewritten) {
+		return Outcome{Verdict: Bypass}
+	}
+	class := legacy.Classify(r.Authorization)
+	if r.UserInfo {
+		class = legacy.UserInfo
+	}
+	out := g.signedIn(ctx, r)
+	out.Class = class
+	if class != legacy.None && (out.Verdict == SignIn || out.Verdict == StepUp || out.Verdict == Refuse) {
+		return Outcome{Verdict: Legacy, Class: class}
+	}
+	if out.Verdict == Pass && !app.NoIdle.Contain(r.Asked) {
+		g.Sessions.Touch(out.Current, app.Name, r.Now)
+	}
+	return out
+}
+
+// signedIn decides by the session alone.
+func (g *Gate) signedIn(ctx context.Context, r *Request) Outcome {
+	if r.Cookie == "" {
+		return Outcome{Verdict: SignIn}
+	}
+	current, err := g.Sessions.Load(ctx, r.Cookie, r.Host, r.Now)
+	switch {
+	case errors.Is(err, session.ErrCookie), errors.Is(err, session.ErrEnded):
+		return Outcome{Verdict: SignIn}
+	case err != nil:
+		return Outcome{Verdict: Unavailable, Err: err}
+	}
+	return g.decide(ctx, current, r.Application.Name, r.Address, r.Now)
+}
+
+// Again decides about a request that was let in before and is still open.
+func (g *Gate) Again(ctx context.Context, before session.Current, application string, address netip.Addr, now time.Time) Outcome {
+	current, err := g.Sessions.Again(ctx, before, now)
+	switch {
+	case errors.Is(err, session.ErrEnded):
+		return Outcome{Verdict: SignIn}
+	case err != nil:
+		return Outcome{Verdict: Unavailable, Err: err}
+	}
+	return g.decide(ctx, current, application, address, now)
+}
+
+func (g *Gate) decide(ctx context.Context, current session.Current, application string, address netip.Addr, now time.Time) Outcome {
+	user, a, err := g.Owner(ctx, current)
+	switch {
+	case errors.Is(err, session.ErrEnded):
+		return Outcome{Verdict: SignIn}
+	case err != nil:
+		return Outcome{Verdict: Unavailable, Err: err}
+	}
+	facts := Facts(user, a, current.Proofs, now)
+	facts.Application, facts.Address = application, address
+	out := Outcome{Current: current, User: user, Decision: g.Policy.Decide(&facts)}
+	switch out.Decision.Action {
+	case policy.Allow:
+		out.Verdict = Pass
+	case policy.Verify, policy.Register:
+		out.Verdict = StepUp
+	default:
+		out.Verdict = Refuse
+	}
+	return out
+}
+
+// Owner finds whose session it is, as his directory and his account are now. The error is session.ErrEnded if
+// the session doesn't belong to him any more: he is gone or disabled or blocked, or password or factors have changed.
+func (g *Gate) Owner(ctx context.Context, current session.Current) (*mfa.User, *account.Account, error) {
+	s := current.Session
+	user, err := g.Users.ByID(ctx, s.User)
+	if errors.Is(err, directory.ErrUnknown) {
+		return nil, nil, session.ErrEnded
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if user.Disabled || user.Mark != s.Mark {
+		return nil, nil, session.ErrEnded
+	}
+	a, err := g.Accounts.Get(ctx, s.User)
+	if err != nil {
+		return nil, nil, err
+	}
+	// An account that is not there has vanished since: there was one when the session began.
+	if !a.Exists() || a.State.Blocked != nil || a.State.Epoch != s.CredentialEpoch {
+		return nil, nil, session.ErrEnded
+	}
+	return user, a, nil
+}
+
+// Facts gives what is known of a person. Application and address are for the caller to add.
+func Facts(user *mfa.User, a *account.Account, proofs mfa.Proofs, now time.Time) policy.Facts {
+	f := policy.Facts{
+		Now: now, User: user, Proofs: proofs,
+		Blocked: a.State.Blocked != nil, Registered: a.Registered(), PassRequired: a.State.PassRequired,
+		GraceStarted: a.State.GraceStarted, GraceOver: !a.State.Registered.IsZero(),
+	}
+	for _, c := range a.Credentials {
+		f.PassAvailable = f.PassAvailable || pass.Usable(c, now)
+	}
+	return f
+}

@@ -1,0 +1,93 @@
+package gate
+
+import (
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
+
+// Paths is a list of paths and prefixes.
+type Paths []pathPattern
+
+type pathPattern struct {
+	path   string // decoded and clean
+	prefix bool   // everything below path, which ends in a slash
+}
+
+// NewPaths reads a list in the notation of the configuration: a path, or a prefix that ends in /*. The configuration has
+// been validated.
+func NewPaths(patterns []string) Paths {
+	var ps Paths
+	for _, p := range patterns {
+		if prefix, ok := strings.CutSuffix(p, "*"); ok {
+			ps = append(ps, pathPattern{prefix, true})
+		} else {
+			ps = append(ps, pathPattern{p, false})
+		}
+	}
+	return ps
+}
+
+// Contain says whether a path, as it stands in a request, is in the list whoever reads it. A path that two programs could read
+// differently is in no list: one that needs decoding twice, that climbs, that has a parameter, an empty or a
+// dot segment, an encoded slash, a backslash or a control character.
+func (ps Paths) Contain(escaped string) bool {
+	if len(ps) == 0 {
+		return false
+	}
+	plain, ok := plainPath(escaped)
+	if !ok {
+		return false
+	}
+	for _, p := range ps {
+		if plain == p.path || p.prefix && strings.HasPrefix(plain, p.path) {
+			return true
+		}
+	}
+	return false
+}
+
+// plainPath decodes a path that has only one reading.
+func plainPath(escaped string) (string, bool) {
+	if !strings.HasPrefix(escaped, "/") {
+		return "", false
+	}
+	plain := escaped
+	if strings.Contains(escaped, "%") {
+		for rest := escaped; ; {
+			i := strings.IndexByte(rest, '%')
+			if i < 0 {
+				break
+			}
+			if len(rest) < i+3 {
+				return "", false
+			}
+			// Encoded, these are data to one reader and structure to the next.
+			switch strings.ToLower(rest[i+1 : i+3]) {
+			case "2f", "5c", "2e", "3b", "25", "00", "3f", "23":
+				return "", false
+			}
+			rest = rest[i+3:]
+		}
+		var err error
+		if plain, err = url.PathUnescape(escaped); err != nil {
+			return "", false
+		}
+	}
+	if !utf8.ValidString(plain) {
+		return "", false
+	}
+	for i := range len(plain) {
+		switch c := plain[i]; {
+		case c < 0x20, c == 0x7f, c == '\\', c == ';', c == '%', c == '?', c == '#':
+			return "", false
+		case c == '/':
+			rest := plain[i+1:]
+			segment, _, _ := strings.Cut(rest, "/")
+			if segment == "." || segment == ".." || segment == "" && rest != "" {
+				return "", false
+			}
+		}
+	}
+	return plain, true
+}

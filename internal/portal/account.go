@@ -1,0 +1,154 @@
+package portal
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/mileusna/useragent"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/session"
+	"github.com/caddy-mfa/caddy-mfa/internal/signin"
+)
+
+type accountPage struct {
+	*page
+	Session   string
+	Factors   []mfa.Credential
+	Removable bool
+	MayAdd    bool
+	CodesLeft int
+	FewCodes  bool
+	Sessions  []sessionRow
+}
+
+type sessionRow struct {
+	ID, Browser, Address, Applications string
+	Created, Seen                      time.Time
+	This                               bool
+}
+
+// fewCodes is how many recovery codes are left when their owner is warned.
+const fewCodes = 3
+
+func (v *visit) getAccount() {
+	v.showAccount(http.StatusOK, func(pg *page) {
+		query := v.r.URL.Query()
+		switch {
+		case query.Has("confirmed"):
+			pg.Notice = pg.T("account.confirmed")
+		case query.Has("removed"):
+			pg.Notice = pg.T("account.removed")
+		case query.Has("ended"):
+			pg.Notice = pg.T("account.ended")
+		}
+	})
+}
+
+func (v *visit) showAccount(status int, prepare func(*page)) {
+	ctx := v.r.Context()
+	v.to.Target = prefix + "account"
+	v.token = v.Returns.Seal(v.to, v.f.Host, v.f.Now)
+	st, err := v.Service.State(ctx, v.client)
+	if v.failed(err) {
+		return
+	}
+	if st.Step != signin.Done {
+		v.advance(st)
+		return
+	}
+	overview, err := v.Service.Overview(ctx, st, v.f.Now)
+	if v.failed(err) {
+		return
+	}
+	pg := v.page("account.title")
+	pg.Name, pg.User, pg.Application = "account", st.User.Name, v.f.Application
+	data := accountPage{
+		page: pg, Session: st.Current.Session.ID, Factors: overview.Apps, Removable: len(overview.Apps) > 1,
+		MayAdd:    len(overview.Apps) < signin.MaxApps && (len(overview.Apps) > 0 || st.Decision.Offer),
+		CodesLeft: overview.RecoveryCodes, FewCodes: overview.RecoveryCodes <= fewCodes,
+	}
+	for _, s := range overview.Sessions {
+		row := sessionRow{
+			ID: s.ID, Browser: browserName(pg, s.UserAgent), Applications: strings.Join(s.Applications, ", "),
+			Created: s.Created.UTC(), Seen: s.Seen.UTC(), This: s.ID == st.Current.Session.ID,
+		}
+		if s.Address.IsValid() {
+			row.Address = s.Address.String()
+		}
+		if row.This {
+			data.Sessions = append([]sessionRow{row}, data.Sessions...)
+		} else {
+			data.Sessions = append(data.Sessions, row)
+		}
+	}
+	prepare(pg)
+	v.render(v.w, pg, status, "account", data)
+}
+
+// browserName says what a User-Agent claims, for its owner to recognise.
+func browserName(pg *page, ua string) string {
+	parsed := useragent.Parse(ua)
+	switch {
+	case parsed.Name == "":
+		return pg.T("account.unknown_browser")
+	case parsed.OS == "":
+		return parsed.Name
+	}
+	return pg.T("account.browser_on", "Browser", parsed.Name, "System", parsed.OS)
+}
+
+func (v *visit) postAccount() {
+	ctx, id := v.r.Context(), v.form("session")
+	switch v.form("action") {
+	case "remove":
+		cookies, err := v.Service.RemoveFactor(ctx, v.client, id, v.form("id"))
+		v.changed(cookies, err, func() { v.redirect(prefix + "account?removed") })
+	case "recovery":
+		cookies, codes, err := v.Service.NewRecoveryCodes(ctx, v.client, id)
+		v.changed(cookies, err, func() {
+			v.client.Session = cookies.Session
+			st, err := v.Service.State(ctx, v.client)
+			if !v.failed(err) {
+				v.to.Target = prefix + "account"
+				v.token = v.Returns.Seal(v.to, v.f.Host, v.f.Now)
+				v.showCodes(st, codes, "codes.lead_new")
+			}
+		})
+	case "end":
+		err := v.Service.EndSession(ctx, v.client, v.form("id"))
+		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?ended") })
+	case "everywhere":
+		err := v.Service.SignOutEverywhere(ctx, v.client)
+		v.changed(signin.Cookies{}, err, func() {
+			http.SetCookie(v.w, session.NewCookie(session.CookieName, "", v.f.HTTPS, -1))
+			v.signedOut("signedout.everywhere")
+		})
+	default:
+		v.redirect(prefix + "account")
+	}
+}
+
+// changed answers a change of the account: done says what was done, if it was.
+func (v *visit) changed(cookies signin.Cookies, err error, done func()) {
+	if err == nil || errors.Is(err, signin.ErrLastFactor) {
+		v.setCookies(cookies)
+	}
+	switch {
+	case errors.Is(err, signin.ErrNotFresh):
+		v.confirmFirst(prefix + "account")
+	case errors.Is(err, signin.ErrLastFactor):
+		if cookies.Session != "" {
+			v.client.Session = cookies.Session
+		}
+		v.showAccount(http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("", pg.T("account.last_factor")) })
+	case errors.Is(err, signin.ErrStep):
+		v.redirect(prefix + "account")
+	default:
+		if !v.failed(err) {
+			done()
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package portal
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
+	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
+	"github.com/caddy-mfa/caddy-mfa/internal/policy"
+)
+
+// problem is the answer to scripts (RFC 9457).
+type problem struct {
+	Type      string `json:"type"`
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Detail    string `json:"detail,omitempty"`
+	SignIn    string `json:"signin,omitempty"` // where a person signs in
+	Reference string `json:"reference,omitempty"`
+}
+
+// Types of problems.
+const (
+	typeSignIn      = "urn:caddy-mfa:problem:sign-in"
+	typeRefused     = "urn:caddy-mfa:problem:refused"
+	typeUnavailable = "urn:caddy-mfa:problem:unavailable"
+	typeInsecure    = "urn:caddy-mfa:problem:insecure"
+)
+
+func (p *Portal) writeProblem(w http.ResponseWriter, pr problem) {
+	body, err := json.Marshal(pr)
+	if err != nil { // strings and numbers are always written
+		panic(err)
+	}
+	h := w.Header()
+	noStore(h)
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(pr.Status)
+	w.Write(append(body, '\n')) // a client that is gone is no fault of ours
+}
+
+func noStore(h http.Header) { h.Set("Cache-Control", "no-store") }
+
+// writeLine answers programs with one line of text.
+func (p *Portal) writeLine(w http.ResponseWriter, status int, line string) {
+	h := w.Header()
+	noStore(h)
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", strconv.Itoa(len(line)+1))
+	w.WriteHeader(status)
+	fmt.Fprintln(w, line) // a client that is gone is no fault of ours
+}
+
+// Challenge asks a client for what is missing before it may reach the application: the sign-in page for who can see
+// one, an answer that can't be taken for the application's for who can't.
+func (p *Portal) Challenge(w http.ResponseWriter, r *http.Request, f Facts) {
+	// The address differs from one client to the next in what is read here.
+	w.Header().Add("Vary", "Accept, Cookie, Sec-Fetch-Dest, Sec-Fetch-Mode")
+	kind := KindOf(r)
+	if !f.Secure {
+		p.insecure(w, r, f, kind)
+		return
+	}
+	switch kind {
+	case Navigation:
+		noStore(w.Header())
+		w.Header().Set("Location", p.signInURL(f, f.Target))
+		w.WriteHeader(http.StatusSeeOther)
+	case NavigationPost:
+		p.challengeHeader(w, f)
+		pg := p.page(r, f, "ended.title")
+		pg.Token = p.Returns.Seal(Return{refererTarget(r, f), f.Application}, f.Host, f.Now)
+		p.message(w, pg, http.StatusUnauthorized, prefix+"signin?t="+pg.Token, "message.sign_in", pg.T("ended.text"))
+	case Frame:
+		p.challengeHeader(w, f)
+		pg := p.page(r, f, "framed.title")
+		pg.framed = true
+		p.message(w, pg, http.StatusUnauthorized, p.signInURL(f, refererTarget(r, f)), "message.sign_in", pg.T("framed.text"))
+	case Script:
+		p.challengeHeader(w, f)
+		p.writeProblem(w, problem{Type: typeSignIn, Title: "Nobody is signed in", Status: http.StatusUnauthorized, SignIn: f.origin() + prefix + "signin"})
+	default:
+		p.writeLine(w, http.StatusForbidden, "This needs a sign-in with a second step, in a web browser.")
+	}
+}
+
+// challengeHeader makes a 401 what RFC 9110, section 15.5.2, asks of it, with a scheme that no client takes for one it knows.
+func (p *Portal) challengeHeader(w http.ResponseWriter, f Facts) {
+	w.Header().Set("WWW-Authenticate", `MFA signin="`+f.origin()+prefix+`signin"`)
+}
+
+func (p *Portal) signInURL(f Facts, target string) string {
+	return prefix + "signin?t=" + p.Returns.Seal(Return{target, f.Application}, f.Host, f.Now)
+}
+
+// refererTarget is the page that a form or a frame stands on, if it is on this host.
+func refererTarget(r *http.Request, f Facts) string {
+	u, err := url.Parse(r.Header.Get("Referer"))
+	if err != nil || u.Host != r.Host || u.Host == "" {
+		return ""
+	}
+	return u.RequestURI()
+}
+
+// Refuse says that policy does.
+func (p *Portal) Refuse(w http.ResponseWriter, r *http.Request, f Facts, user string, d policy.Decision) {
+	switch KindOf(r) {
+	case Navigation, NavigationPost, Frame:
+		pg := p.page(r, f, "")
+		pg.User, pg.framed = user, KindOf(r) == Frame
+		p.refused(w, pg, d)
+	case Script:
+		p.writeProblem(w, problem{Type: typeRefused, Title: "Policy refuses", Status: http.StatusForbidden, Detail: string(d.Reason), Reference: f.Reference})
+	default:
+		p.writeLine(w, http.StatusForbidden, "Policy refuses this. Reference: "+f.Reference)
+	}
+}
+
+func (p *Portal) refused(w http.ResponseWriter, pg *page, d policy.Decision) {
+	pg.Title = pg.T("refused.title_here")
+	if pg.Application != "" {
+		pg.Title = pg.T("refused.title", "Application", pg.Application)
+	}
+	text := pg.T("refused.text", "User", pg.User)
+	if d.Reason == policy.RegistrationDenied {
+		text = pg.T("refused.register")
+	}
+	pg.withReference()
+	p.message(w, pg, http.StatusForbidden, "", "", text)
+}
+
+// RefuseLegacy answers a client that can't be asked for a second factor: one line, and no challenge, which would make it
+// send the password again. The answer is the same whoever is named, and comes before the password is looked at.
+func (p *Portal) RefuseLegacy(w http.ResponseWriter, f Facts, class legacy.Class) {
+	p.writeLine(w, http.StatusForbidden, "Legacy authentication ("+string(class)+") is not accepted here. Sign in with a web browser. Reference: "+f.Reference)
+}
+
+// Unavailable answers when something that must be asked doesn't answer. It never says that nobody is signed in.
+func (p *Portal) Unavailable(w http.ResponseWriter, r *http.Request, f Facts, err error) {
+	w.Header().Set("Retry-After", "5")
+	switch KindOf(r) {
+	case Navigation, NavigationPost, Frame:
+		pg := p.page(r, f, "unavailable.title")
+		pg.framed = KindOf(r) == Frame
+		pg.withReference()
+		text := "unavailable.text"
+		if errors.Is(err, account.ErrReplaced) {
+			text = "replaced.text"
+		}
+		p.message(w, pg, http.StatusServiceUnavailable, "", "", pg.T(text))
+	case Script:
+		p.writeProblem(w, problem{Type: typeUnavailable, Title: "Temporarily unavailable", Status: http.StatusServiceUnavailable, Reference: f.Reference})
+	default:
+		p.writeLine(w, http.StatusServiceUnavailable, "This does not work at the moment. Try again later. Reference: "+f.Reference)
+	}
+}
+
+// insecure answers who comes over plain http to another machine: nothing that is typed or remembered would be safe.
+func (p *Portal) insecure(w http.ResponseWriter, r *http.Request, f Facts, kind Kind) {
+	switch kind {
+	case Navigation, NavigationPost, Frame:
+		pg := p.page(r, f, "insecure.title")
+		pg.framed = kind == Frame
+		p.message(w, pg, http.StatusForbidden, "", "", pg.T("insecure.text"))
+	case Script:
+		p.writeProblem(w, problem{Type: typeInsecure, Title: "Sign-in needs https", Status: http.StatusForbidden})
+	default:
+		p.writeLine(w, http.StatusForbidden, "This needs https.")
+	}
+}
+
+// Method answers a method that is not passed on, or an upgrade.
+func (p *Portal) Method(w http.ResponseWriter) {
+	p.writeLine(w, http.StatusNotImplemented, "This method is not supported here.")
+}
+
+// retryAfter says when it may be tried again.
+func retryAfter(w http.ResponseWriter, d time.Duration) {
+	w.Header().Set("Retry-After", strconv.Itoa(max(1, int(d/time.Second))))
+}

@@ -1,0 +1,214 @@
+package portal
+
+import (
+	"errors"
+	"html/template"
+	"net/http"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/policy"
+	"github.com/caddy-mfa/caddy-mfa/internal/signin"
+	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
+)
+
+type registerPage struct {
+	*page
+	Session  string
+	Lead     string
+	Days     int  // left in the grace period
+	Postpone bool // may be put off
+	Found    bool // may prove the app after all
+	Back     bool // comes from the account page
+}
+
+type appPage struct {
+	*page
+	Session string
+	QR      template.HTML
+	URI     template.URL // otpauth
+	Key     string       // in groups of four
+}
+
+type codesPage struct {
+	*page
+	Session string
+	Lead    string
+	Codes   []string
+}
+
+func (v *visit) getRegister() {
+	st, challenge, err := v.Service.Registration(v.r.Context(), v.client)
+	if errors.Is(err, signin.ErrStep) {
+		v.showRegister(st, http.StatusOK, func(*page) {})
+		return
+	}
+	if v.failed(err) {
+		return
+	}
+	if v.r.URL.Query().Get("page") == "choose" {
+		v.showRegister(st, http.StatusOK, func(*page) {})
+		return
+	}
+	v.showApp(st, challenge, http.StatusOK, func(*page) {})
+}
+
+// mayRegister says whether there is anything to register for the person now.
+func (v *visit) mayRegister(st signin.State) bool {
+	return st.User != nil && (st.Step == signin.Register || st.Step == signin.Done)
+}
+
+func (v *visit) showRegister(st signin.State, status int, prepare func(*page)) {
+	if !v.mayRegister(st) {
+		v.advance(st)
+		return
+	}
+	pg := v.page("register.title")
+	pg.Name, pg.User = "register", st.User.Name
+	data := registerPage{page: pg, Session: st.Current.Session.ID, Lead: "register.lead"}
+	switch {
+	case st.Decision.Reason == policy.RecoveryUsed:
+		data.Lead, data.Found = "register.lead_replace", true
+	case st.Account.Registered():
+		data.Lead, data.Back = "register.lead_add", true
+	case st.Step == signin.Done:
+		data.Postpone = true
+		if ends := st.Decision.GraceEnds; !ends.IsZero() {
+			data.Days = int((ends.Sub(v.f.Now) + 24*time.Hour - 1) / (24 * time.Hour))
+		}
+	}
+	prepare(pg)
+	v.render(v.w, pg, status, "register", data)
+}
+
+func (v *visit) showApp(st signin.State, ch mfa.Challenge, status int, prepare func(*page)) {
+	pg := v.page("app.title")
+	pg.Name, pg.User = "register", st.User.Name
+	qr, err := qrCode(ch.URI, pg.T("app.step_scan"))
+	if v.failed(err) {
+		return
+	}
+	prepare(pg)
+	v.render(v.w, pg, status, "app", appPage{
+		page: pg, Session: st.Current.Session.ID, QR: qr,
+		URI: template.URL(ch.URI), // made by the factor, which escapes what stands in it
+		Key: grouped(ch.Key),
+	})
+}
+
+func (v *visit) postRegister() {
+	switch v.form("action") {
+	case "begin":
+		v.beginRegistration()
+	case "later":
+		st, err := v.Service.Postpone(v.r.Context(), v.client)
+		if v.failed(err) {
+			return
+		}
+		if st.Step != signin.Done {
+			v.advance(st)
+			return
+		}
+		v.moveOn()
+	case "kept":
+		st, err := v.Service.State(v.r.Context(), v.client)
+		if v.failed(err) {
+			return
+		}
+		if st.Step != signin.Done {
+			v.advance(st)
+			return
+		}
+		v.moveOn()
+	default: // also when Enter sends the form without a button
+		v.finishRegistration()
+	}
+}
+
+func (v *visit) beginRegistration() {
+	ctx := v.r.Context()
+	cookies, err := v.Service.BeginRegistration(ctx, v.client, v.form("session"))
+	switch {
+	case errors.Is(err, signin.ErrNotFresh):
+		v.confirmFirst(prefix + "register?page=choose")
+		return
+	case errors.Is(err, signin.ErrStep), errors.Is(err, signin.ErrTooMany), errors.Is(err, signin.ErrDenied):
+		st, stErr := v.Service.State(ctx, v.client)
+		if v.failed(stErr) {
+			return
+		}
+		switch {
+		case errors.Is(err, signin.ErrTooMany):
+			v.showRegister(st, http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("", pg.T("register.too_many")) })
+		case errors.Is(err, signin.ErrDenied) && len(st.Ways(v.f.Now)) > 0:
+			v.next("verify") // with the temporary access pass that he was given
+		case errors.Is(err, signin.ErrDenied):
+			v.showRegister(st, http.StatusForbidden, func(pg *page) { pg.wrong("", pg.T("register.denied")) })
+		default:
+			v.advance(st)
+		}
+		return
+	}
+	if v.failed(err) {
+		return
+	}
+	v.setCookies(cookies)
+	v.next("register")
+}
+
+// confirmFirst asks for a fresh proof, and comes back.
+func (v *visit) confirmFirst(back string) {
+	v.to.Target = back
+	v.redirect(prefix + "verify?for=" + forChange + "&t=" + v.Returns.Seal(v.to, v.f.Host, v.f.Now))
+}
+
+func (v *visit) finishRegistration() {
+	ctx := v.r.Context()
+	st, cookies, codes, err := v.Service.FinishRegistration(ctx, v.client, v.form("session"), v.form("code"))
+	var wait *throttle.WaitError
+	again := func(status int, prepare func(*page)) {
+		st, challenge, err := v.Service.Registration(ctx, v.client)
+		if errors.Is(err, signin.ErrStep) {
+			v.advance(st)
+			return
+		}
+		if !v.failed(err) {
+			v.showApp(st, challenge, status, prepare)
+		}
+	}
+	switch {
+	case errors.Is(err, signin.ErrStep):
+		if st.Step == signin.Password {
+			v.renderSignIn(http.StatusUnprocessableEntity, "", func(pg *page) { pg.wrong("username", pg.T("signin.too_long")) })
+			return
+		}
+		v.advance(st)
+		return
+	case errors.Is(err, signin.ErrWrong), errors.Is(err, signin.ErrReplayed):
+		again(http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("code", pg.T("verify.totp.wrong")) })
+		return
+	case errors.Is(err, signin.ErrTooMany):
+		v.showRegister(st, http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("", pg.T("register.too_many")) })
+		return
+	case errors.As(err, &wait):
+		v.w.Header().Set("Retry-After", retrySeconds(wait, v.f.Now))
+		again(http.StatusTooManyRequests, func(pg *page) { pg.wrong("code", throttled(pg, wait, v.f.Now)) })
+		return
+	}
+	if v.failed(err) {
+		return
+	}
+	v.setCookies(cookies)
+	if len(codes) == 0 {
+		v.advance(st)
+		return
+	}
+	v.showCodes(st, codes, "codes.lead")
+}
+
+func (v *visit) showCodes(st signin.State, codes []string, lead string) {
+	pg := v.page("codes.title")
+	pg.User = st.User.Name
+	pg.Languages = nil // the page can't be shown a second time
+	v.render(v.w, pg, http.StatusOK, "codes", codesPage{pg, st.Current.Session.ID, lead, codes})
+}

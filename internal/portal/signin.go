@@ -1,0 +1,150 @@
+package portal
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/directory"
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/session"
+	"github.com/caddy-mfa/caddy-mfa/internal/signin"
+	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
+)
+
+type signInPage struct {
+	*page
+	UserName string
+}
+
+func (v *visit) getSignIn() {
+	st, err := v.Service.State(v.r.Context(), v.client)
+	if v.failed(err) {
+		return
+	}
+	switch st.Step {
+	case signin.Password:
+		v.renderSignIn(http.StatusOK, "", func(*page) {})
+	default:
+		v.advance(st)
+	}
+}
+
+func (v *visit) renderSignIn(status int, userName string, prepare func(*page)) {
+	pg := v.page("signin.title")
+	pg.Name = "signin"
+	prepare(pg)
+	v.render(v.w, pg, status, "signin", signInPage{pg, userName})
+}
+
+func (v *visit) postSignIn() {
+	name, password := v.form("username"), v.form("password")
+	if name == "" || password == "" {
+		v.renderSignIn(http.StatusUnprocessableEntity, name, func(pg *page) { pg.wrong("username", pg.T("signin.empty")) })
+		return
+	}
+	st, cookies, err := v.Service.Password(v.r.Context(), v.client, name, password)
+	var wait *throttle.WaitError
+	switch {
+	case errors.Is(err, signin.ErrPassword):
+		v.renderSignIn(http.StatusUnprocessableEntity, shown(name), func(pg *page) { pg.wrong("username", pg.T("signin.wrong")) })
+		return
+	case errors.As(err, &wait):
+		v.w.Header().Set("Retry-After", retrySeconds(wait, v.f.Now))
+		v.renderSignIn(http.StatusTooManyRequests, shown(name), func(pg *page) { pg.wrong("username", throttled(pg, wait, v.f.Now)) })
+		return
+	case errors.Is(err, directory.ErrBusy):
+		retryAfter(v.w, 5*time.Second)
+		v.renderSignIn(http.StatusTooManyRequests, shown(name), func(pg *page) { pg.wrong("username", pg.T("busy.text")) })
+		return
+	}
+	if v.failed(err) {
+		return
+	}
+	v.setCookies(cookies)
+	v.advance(st)
+}
+
+// shown is what is kept in the field of a user name. What can't be one may be anything, a password included.
+func shown(name string) string {
+	if len(name) > mfa.MaxUserName {
+		return ""
+	}
+	return name
+}
+
+// advance leads to the next step, or on to where the browser was going.
+func (v *visit) advance(st signin.State) {
+	switch st.Step {
+	case signin.Password:
+		v.next("signin")
+	case signin.Verify:
+		v.next("verify")
+	case signin.Register:
+		v.next("register")
+	case signin.Blocked:
+		pg := v.page("")
+		pg.User = st.User.Name
+		v.refused(v.w, pg, st.Decision)
+	default:
+		if st.Decision.Offer && st.Current.Session.Postponed.IsZero() {
+			v.next("register")
+			return
+		}
+		v.moveOn()
+	}
+}
+
+// moveOn is the last step: a page that goes by itself to where the browser was going. A redirect would not do: browsers
+// hold what follows a form to our form-action, the application's own redirects included.
+func (v *visit) moveOn() {
+	pg := v.page("continue.title")
+	pg.Refresh = v.to.URL()
+	v.message(v.w, pg, http.StatusOK, pg.Refresh, "continue.link", pg.T("continue.text"))
+}
+
+func (v *visit) getSignOut() {
+	st, err := v.Service.State(v.r.Context(), v.client)
+	if v.failed(err) {
+		return
+	}
+	if st.User == nil {
+		v.signedOut("signedout.text")
+		return
+	}
+	pg := v.page("signout.title")
+	pg.Name, pg.User = "signout", st.User.Name
+	v.render(v.w, pg, http.StatusOK, "signout", pg)
+}
+
+func (v *visit) postSignOut() {
+	if v.failed(v.Service.SignOut(v.r.Context(), v.client)) {
+		return
+	}
+	http.SetCookie(v.w, session.NewCookie(session.CookieName, "", v.f.HTTPS, -1))
+	if v.to.Target != "" {
+		// "Not you?" on the way to an application: the next person goes on from here.
+		v.next("signin")
+		return
+	}
+	v.signedOut("signedout.text")
+}
+
+func (v *visit) signedOut(text string) {
+	pg := v.page("signedout.title")
+	v.message(v.w, pg, http.StatusOK, prefix+"signin?t="+pg.Token, "signedout.again", pg.T(text))
+}
+
+// postLanguage remembers the language that was chosen from the menu.
+func (v *visit) postLanguage() {
+	for _, l := range v.Texts.languages {
+		if l.Tag == v.form("language") {
+			http.SetCookie(v.w, session.NewCookie(session.LanguageCookieName, l.Tag, v.f.HTTPS, 365*24*60*60))
+		}
+	}
+	page := v.form("page")
+	if _, ok := routes()[page]; !ok || page == "" || page == "language" {
+		page = "signin"
+	}
+	v.next(page)
+}

@@ -1,0 +1,128 @@
+package portal
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/signin"
+	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
+)
+
+// forChange is the purpose of a verification by somebody who is signed in already: to change his factors.
+const forChange = "change"
+
+type verifyPage struct {
+	*page
+	Session     string
+	Method      mfa.Method
+	Purpose     string
+	Lead, Label string
+	Numeric     bool
+	Others      []way
+	Back        bool
+}
+
+type way struct{ URL, Text string }
+
+func (v *visit) getVerify() {
+	st, err := v.Service.State(v.r.Context(), v.client)
+	if v.failed(err) {
+		return
+	}
+	query := v.r.URL.Query()
+	v.showVerify(st, mfa.Method(query.Get("method")), query.Get("for"), http.StatusOK, func(*page) {})
+}
+
+// showVerify shows the page of a method that the person has, or leads to the step that is next instead.
+func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, status int, prepare func(*page)) {
+	if purpose != forChange {
+		purpose = ""
+	}
+	ways := st.Ways(v.f.Now)
+	if purpose == forChange {
+		// A recovery code is for getting in, not for changing factors once one is.
+		ways = slices.DeleteFunc(ways, func(m mfa.Method) bool { return m == mfa.RecoveryCode })
+	}
+	found := st.Step == signin.Register && len(ways) > 0 // who used a recovery code may still have his app
+	if len(ways) == 0 || st.Step != signin.Verify && !found && !(st.Step == signin.Done && purpose == forChange) {
+		v.advance(st)
+		return
+	}
+	if !slices.Contains(ways, method) {
+		method = ways[0]
+	}
+	pg := v.page("verify.title")
+	pg.Name, pg.User = "verify", st.User.Name
+	data := verifyPage{
+		page: pg, Session: st.Current.Session.ID, Method: method, Purpose: purpose,
+		Lead: "verify." + string(method) + ".lead", Label: "verify." + string(method) + ".label",
+		Numeric: method == mfa.TOTP, Back: purpose == forChange,
+	}
+	if purpose == forChange {
+		pg.Notice = pg.T("verify.fresh")
+	}
+	for _, m := range ways {
+		if m != method {
+			q := url.Values{"t": {v.token}, "method": {string(m)}}
+			if purpose != "" {
+				q.Set("for", purpose)
+			}
+			data.Others = append(data.Others, way{prefix + "verify?" + q.Encode(), "verify." + string(m) + ".way"})
+		}
+	}
+	prepare(pg)
+	v.render(v.w, pg, status, "verify", data)
+}
+
+func (v *visit) postVerify() {
+	method, purpose := mfa.Method(v.form("method")), v.form("for")
+	ctx := v.r.Context()
+	st, cookies, err := v.Service.Verify(ctx, v.client, v.form("session"), method, v.form("code"))
+	var wait *throttle.WaitError
+	switch {
+	case errors.Is(err, signin.ErrStep):
+		if st.Step == signin.Password {
+			v.renderSignIn(http.StatusUnprocessableEntity, "", func(pg *page) { pg.wrong("username", pg.T("signin.too_long")) })
+			return
+		}
+		v.showVerify(st, method, purpose, http.StatusConflict, func(pg *page) { pg.Notice = pg.T("verify.again") })
+		return
+	case errors.Is(err, signin.ErrWrong):
+		v.showVerify(st, method, purpose, http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("code", pg.T("verify."+string(method)+".wrong")) })
+		return
+	case errors.Is(err, signin.ErrReplayed):
+		v.showVerify(st, method, purpose, http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("code", pg.T("verify.replayed")) })
+		return
+	case errors.As(err, &wait):
+		v.w.Header().Set("Retry-After", retrySeconds(wait, v.f.Now))
+		v.showVerify(st, method, purpose, http.StatusTooManyRequests, func(pg *page) { pg.wrong("code", throttled(pg, wait, v.f.Now)) })
+		return
+	}
+	if v.failed(err) {
+		return
+	}
+	v.setCookies(cookies)
+	if st.Step == signin.Done && purpose == forChange {
+		v.redirect(prefix + "account?confirmed")
+		return
+	}
+	v.advance(st)
+}
+
+// throttled says how long to wait.
+func throttled(pg *page, wait *throttle.WaitError, now time.Time) string {
+	if wait.Until.IsZero() {
+		return pg.T("throttled.locked")
+	}
+	minutes := int((wait.Until.Sub(now) + time.Minute - 1) / time.Minute)
+	return pg.Plural("throttled.minutes", max(1, minutes))
+}
+
+func retrySeconds(wait *throttle.WaitError, now time.Time) string {
+	return strconv.Itoa(wait.RetryAfter(now))
+}
