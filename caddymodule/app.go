@@ -79,6 +79,9 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "mfa", New: func() caddy.Module { return new(App) }}
 }
 
+const needsSecret = "`secret` is required with a store that several machines share, so that all of them use the same; " +
+	"make one with `openssl rand -base64 32`, and write for example `secret {file./run/secrets/mfa}`"
+
 // hashing is the pool that every configuration checks passwords in: the machine is the same.
 var hashing = sync.OnceValue(func() *password.Pool { return password.NewPool(0, 0, 0) })
 
@@ -106,7 +109,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 			return fmt.Errorf("%w; make one with `openssl rand -base64 32`", err)
 		}
 	} else if a.sessions.Shared() || a.accounts.Shared() {
-		return errors.New("`secret` is required with a store that several machines share, so that all of them use the same; make one with `openssl rand -base64 32` and write for example `secret {file./run/secrets/mfa}`")
+		return errors.New(needsSecret)
 	}
 	for _, d := range a.Users {
 		dir := file.New(d.File.Name, d.File.Path, hashing(), a.slog)

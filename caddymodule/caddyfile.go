@@ -43,9 +43,11 @@ var notYet = map[string]bool{
 type parser struct {
 	mistakes []string
 	at       map[string]string // field, as config names it → file:line
+	failed   map[string]bool   // fields that could not be read: what they hold says nothing
+	shared   string            // where a store was written that several machines share
 }
 
-func newParser() *parser { return &parser{at: map[string]string{}} }
+func newParser() *parser { return &parser{at: map[string]string{}, failed: map[string]bool{}} }
 
 func position(d *caddyfile.Dispenser) string { return fmt.Sprintf("%s:%d", d.File(), d.Line()) }
 
@@ -56,7 +58,9 @@ func (p *parser) wrong(d *caddyfile.Dispenser, format string, args ...any) {
 // err gives all mistakes, those of the values included, in the order of the file.
 func (p *parser) err(what string, problems config.Problems) error {
 	for _, problem := range problems {
-		p.mistakes = append(p.mistakes, p.position(problem.Field, what)+problem.Message)
+		if !p.failed[problem.Field] {
+			p.mistakes = append(p.mistakes, p.position(problem.Field, what)+problem.Message)
+		}
 	}
 	switch len(p.mistakes) {
 	case 0:
@@ -120,8 +124,10 @@ func (p *parser) block(d *caddyfile.Dispenser, path string, options map[string]o
 		case seen[name] && !repeatable[full]:
 			p.wrong(sub, "`%s` stands here twice; write it once", name)
 		default:
-			p.at[strings.TrimPrefix(full, "application.")] = position(sub)
+			field, before := strings.TrimPrefix(full, "application."), len(p.mistakes)
+			p.at[field] = position(sub)
 			read(sub)
+			p.failed[field] = p.failed[field] || len(p.mistakes) > before
 		}
 		seen[name] = true
 	}
@@ -241,6 +247,9 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 		"factor":            p.factor(c),
 		"security_defaults": p.securityDefaults(c),
 	})
+	if p.shared != "" && len(c.Secret) == 0 && !p.failed["secret"] {
+		p.mistakes = append(p.mistakes, p.shared+": "+needsSecret)
+	}
 	if err := p.err("mfa", c.Validate()); err != nil {
 		return nil, err
 	}
@@ -268,6 +277,7 @@ func (p *parser) store(field string, raw *json.RawMessage) option {
 			p.end(d)
 			*raw = caddyconfig.JSONModuleObject(b, "module", kind, nil)
 		case "redis":
+			p.shared = position(d)
 			if len(args) > 1 {
 				p.wrong(d, "`%s redis` has no value; write the server as `address` in a block", field)
 			}
