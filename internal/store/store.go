@@ -121,7 +121,7 @@ type Store interface {
 
 	// Fresh says whether watchers are up to date: every commit with Notify that any process made more
 	// than StaleAfter ago has been told to this process's watchers. What was read from the store may be
-	// kept and used only while Fresh is true. It costs an atomic load, and is false once the store is closed.
+	// kept and used only while Fresh is true. It is cheap enough to ask at every request, and false once the store is closed.
 	Fresh() bool
 
 	// Ping asks the store whether it can read and write, for health checks.

@@ -1,0 +1,141 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+)
+
+// guard runs a register over a manager, as the app does.
+func guard(t *testing.T, f *fixture) (*Connections, func()) {
+	c := NewConnections()
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		c.Run(ctx, f.store, func(ctx context.Context, conn *Connection, now time.Time) bool {
+			_, err := f.Again(ctx, conn.Current, now)
+			return err == nil
+		})
+	})
+	return c, func() { stop(); wg.Wait() }
+}
+
+func TestOpenConnectionsEndWithTheirSession(t *testing.T) {
+	for reason, tc := range map[string]struct {
+		end    func(f *fixture, c Current)
+		within time.Duration
+	}{
+		"sign-out, told at once": {func(f *fixture, c Current) {
+			if err := f.End(f.ctx, alice.ID, c.Session.ID); err != nil {
+				f.t.Error(err)
+			}
+		}, time.Second + freshInterval},
+		"absolute end":  {func(*fixture, Current) { time.Sleep(12 * time.Hour) }, time.Second + freshInterval},
+		"no activity":   {func(*fixture, Current) { time.Sleep(time.Hour) }, time.Second + freshInterval},
+		"store cut off": {func(f *fixture, _ Current) { f.store.down.Store(true); f.store.stale.Store(true) }, 2 * freshInterval},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t)
+				register, stop := guard(t, f)
+				defer stop()
+				current, _ := f.begin(alice, false)
+				others, _ := f.begin(bob, false)
+				ctx, conn := register.Open(f.ctx, current, nil)
+				defer conn.Close()
+				bobs, bobsConn := register.Open(f.ctx, others, nil)
+				defer bobsConn.Close()
+				time.Sleep(10 * time.Second)
+				if ctx.Err() != nil {
+					t.Fatal("ended without a reason")
+				}
+				tc.end(f, current)
+				time.Sleep(tc.within)
+				synctest.Wait()
+				if !errors.Is(context.Cause(ctx), ErrEnded) {
+					t.Fatalf("still open after %v: %v", tc.within, context.Cause(ctx))
+				}
+				if reason == "sign-out, told at once" && bobs.Err() != nil {
+					t.Fatal("another user's connection has ended too")
+				}
+			})
+		})
+	}
+}
+
+func TestRecheckDoesNotWaitForTheRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		register, stop := guard(t, f)
+		defer stop()
+		current, _ := f.begin(alice, false)
+		ctx, conn := register.Open(f.ctx, current, nil)
+		defer conn.Close()
+		if err := f.End(f.ctx, alice.ID, current.Session.ID); err != nil {
+			t.Fatal(err)
+		}
+		register.Recheck(alice.ID)
+		synctest.Wait() // without a moment of time going by
+		if ctx.Err() == nil {
+			t.Fatal("still open")
+		}
+	})
+}
+
+func TestAStoreThatTellsNothingButAnswersKeepsConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		register, stop := guard(t, f)
+		defer stop()
+		current, _ := f.begin(alice, false)
+		ctx, conn := register.Open(f.ctx, current, nil)
+		defer conn.Close()
+		f.store.stale.Store(true)
+		time.Sleep(time.Minute)
+		if ctx.Err() != nil {
+			t.Fatal("ended although the store answers")
+		}
+		if err := f.End(f.ctx, alice.ID, current.Session.ID); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if ctx.Err() == nil {
+			t.Fatal("still open after sign-out")
+		}
+	})
+}
+
+func TestClosedConnectionsAreForgotten(t *testing.T) {
+	register := NewConnections()
+	f := newFixture(t)
+	current, _ := f.begin(alice, false)
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			_, conn := register.Open(f.ctx, current, nil)
+			register.Recheck(mfa.UserID{})
+			conn.Close()
+		})
+	}
+	wg.Wait()
+	if n := register.Len(); n != 0 {
+		t.Fatalf("%d are left", n)
+	}
+}
+
+func BenchmarkOpenClose(b *testing.B) {
+	register := NewConnections()
+	f := newFixture(b)
+	current, _ := f.begin(alice, false)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, conn := register.Open(f.ctx, current, nil)
+		conn.Close()
+	}
+}

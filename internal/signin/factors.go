@@ -1,0 +1,115 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
+	"github.com/caddy-mfa/caddy-mfa/internal/audit"
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/session"
+)
+
+// spend uses up a fresh proof of a second factor for one change.
+func (s *Service) spend(ctx context.Context, c Client, st State) (State, string, error) {
+	if !st.Current.Latest() {
+		return st, "", ErrStep
+	}
+	current, cookie, err := s.Sessions.Elevate(ctx, st.Current, c.Now, func(ses *mfa.Session) error {
+		for _, p := range ses.Proofs {
+			if st.pays(p, c.Now) {
+				p.Spent = true
+				ses.Proofs = ses.Proofs.With(p)
+				return nil
+			}
+		}
+		return ErrNotFresh
+	})
+	if errors.Is(err, session.ErrEnded) {
+		err = ErrStep
+	}
+	if err != nil {
+		return st, "", err
+	}
+	return s.state(c, st.User, st.Account, current), cookie, nil
+}
+
+// pays says whether a proof could pay for a change of factors. A recovery code pays for replacing what was lost, and for
+// nothing else.
+func (st State) pays(p mfa.Proof, now time.Time) bool {
+	return p.Method != mfa.Password && (p.Method != mfa.RecoveryCode || replacing(st)) && !p.Spent && now.Sub(p.At) <= Fresh
+}
+
+// HasFresh says whether the session holds a proof that could pay for a change of factors.
+func (st State) HasFresh(now time.Time) bool {
+	return slices.ContainsFunc(st.Current.Proofs, func(p mfa.Proof) bool { return st.pays(p, now) })
+}
+
+// RemoveFactor removes an authenticator app, with a fresh proof. The error is ErrStep, ErrNotFresh, ErrLastFactor, or wraps
+// store.ErrUnavailable or directory.ErrUnavailable.
+func (s *Service) RemoveFactor(ctx context.Context, c Client, sessionID, credential string) (Cookies, error) {
+	return s.changeFactors(ctx, c, sessionID, func(a *account.Account) (*audit.Event, error) {
+		old, ok := a.Credential(credential)
+		if !ok || !account.Lasting(old.Method) {
+			return nil, nil // gone already
+		}
+		a.Remove(credential)
+		if !a.Registered() {
+			return nil, ErrLastFactor
+		}
+		return &audit.Event{Type: audit.FactorRemoved, Method: old.Method, Credential: credential}, nil
+	})
+}
+
+// NewRecoveryCodes replaces the recovery codes, with a fresh proof. Errors are those of RemoveFactor.
+func (s *Service) NewRecoveryCodes(ctx context.Context, c Client, sessionID string) (Cookies, []string, error) {
+	var codes []string
+	cookies, err := s.changeFactors(ctx, c, sessionID, func(a *account.Account) (_ *audit.Event, err error) {
+		if !a.Registered() {
+			return nil, ErrStep
+		}
+		codes, err = putRecoveryCodes(a, c.Now)
+		return &audit.Event{Type: audit.RecoveryCodesMade, Method: mfa.RecoveryCode}, err
+	})
+	return cookies, codes, err
+}
+
+// changeFactors spends a fresh proof on a change of a signed-in person's factors. Every other session of his ends.
+func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string, change func(*account.Account) (*audit.Event, error)) (Cookies, error) {
+	st, err := s.State(ctx, c)
+	if err != nil {
+		return Cookies{}, err
+	}
+	if st.Step != Done || st.Current.Session.ID != sessionID {
+		return Cookies{}, ErrStep
+	}
+	st, cookie, err := s.spend(ctx, c, st)
+	if err != nil {
+		return Cookies{}, err
+	}
+	var event *audit.Event
+	a, err := s.Accounts.Update(ctx, st.User.ID, c.Now, func(a *account.Account) error {
+		if a.State.Epoch != st.Current.Session.CredentialEpoch {
+			return ErrStep
+		}
+		var err error
+		if event, err = change(a); err != nil || event == nil {
+			return err
+		}
+		a.State.Epoch++
+		return nil
+	})
+	if err != nil || event == nil {
+		return Cookies{Session: cookie}, err
+	}
+	event.User, event.UserID, event.Session = st.User.Canonical, st.User.ID, sessionID
+	s.audit(c, *event)
+	st, cookie, err = s.elevate(ctx, c, st, a, func(ses *mfa.Session) { ses.CredentialEpoch = a.State.Epoch })
+	if err != nil {
+		return Cookies{}, err
+	}
+	browser, err := s.Browsers.Remember(c.Browser, st.User, a, c.Now)
+	return Cookies{Session: cookie, Browser: browser}, err
+}

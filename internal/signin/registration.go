@@ -1,0 +1,177 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
+	"github.com/caddy-mfa/caddy-mfa/internal/audit"
+	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
+	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/policy"
+	"github.com/caddy-mfa/caddy-mfa/internal/session"
+)
+
+// BeginRegistration begins the registration of an authenticator app. A person without a factor needs what policy asks
+// of him, everybody else a fresh proof, which is spent on it. The error is ErrStep, ErrDenied, ErrNotFresh, ErrTooMany, or
+// wraps store.ErrUnavailable or directory.ErrUnavailable.
+func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID string) (Cookies, error) {
+	st, err := s.State(ctx, c)
+	if err != nil {
+		return Cookies{}, err
+	}
+	if st.User == nil || st.Current.Session.ID != sessionID || !st.Current.Latest() {
+		return Cookies{}, ErrStep
+	}
+	if len(st.Account.CredentialsOf(mfa.TOTP)) >= MaxApps && !replacing(st) {
+		return Cookies{}, ErrTooMany
+	}
+	var cookies Cookies
+	if st.Account.Registered() {
+		if st, cookies.Session, err = s.spend(ctx, c, st); err != nil {
+			return Cookies{}, err
+		}
+	} else if !s.MayRegister(c, st) {
+		s.audit(c, audit.Event{Type: audit.RegistrationRefused, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Reason: string(policy.RegistrationDenied)})
+		return Cookies{}, ErrDenied
+	}
+	challenge, err := s.App.BeginRegistration(st.User, c.Host, c.Now)
+	if err != nil {
+		return Cookies{}, fmt.Errorf("beginning registration: %w", err)
+	}
+	if err := s.Pending.Save(ctx, st.Current.Session, challenge, c.Now); err != nil {
+		return Cookies{}, err
+	}
+	return cookies, nil
+}
+
+// MayRegister says whether a person without a factor may register one now.
+func (s *Service) MayRegister(c Client, st State) bool {
+	facts := gate.Facts(st.User, st.Account, st.Current.Proofs, c.Now)
+	facts.Application, facts.Address = c.Application, c.Address
+	return s.Policy.MayRegister(&facts)
+}
+
+// Registration gives the challenge of a registration that has begun in this session, for its page. The error is ErrStep
+// if there is none, or wraps store.ErrUnavailable or directory.ErrUnavailable.
+func (s *Service) Registration(ctx context.Context, c Client) (State, mfa.Challenge, error) {
+	st, err := s.State(ctx, c)
+	if err != nil {
+		return State{}, mfa.Challenge{}, err
+	}
+	if st.User == nil || !st.Current.Latest() {
+		return st, mfa.Challenge{}, ErrStep
+	}
+	challenge, err := s.Pending.Load(ctx, st.Current.Session, c.Now)
+	return st, challenge, err
+}
+
+// FinishRegistration judges the first code of a new authenticator app. If it is right, the app counts, and the person
+// gets a list of recovery codes if he had none, or has used one to get here. The error is ErrStep, ErrWrong, ErrTooMany,
+// *throttle.WaitError, or wraps store.ErrUnavailable or directory.ErrUnavailable.
+func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, answer string) (State, Cookies, []string, error) {
+	st, challenge, err := s.Registration(ctx, c)
+	if err != nil {
+		return st, Cookies{}, nil, err
+	}
+	if st.Current.Session.ID != sessionID {
+		return st, Cookies{}, nil, ErrStep
+	}
+	var (
+		codes   []string
+		added   mfa.Credential
+		removed []mfa.Credential
+	)
+	lane := s.Browsers.ID(c.Browser, st.User, st.Account, c.Now)
+	a, judged := s.judge(ctx, c, st.User.ID, mfa.TOTP, lane, func(a *account.Account) (err error) {
+		codes, removed = nil, nil
+		if a.State.Epoch != st.Current.Session.CredentialEpoch {
+			return ErrStep
+		}
+		if added, err = s.App.FinishRegistration(challenge.State, answer, c.Now); err != nil {
+			return err
+		}
+		added.ID, added.LastUsed = account.NewCredentialID(), c.Now
+		if replacing(st) {
+			// What was lost must not work for its finder.
+			removed = slices.Concat(a.CredentialsOf(mfa.TOTP), a.CredentialsOf(mfa.RecoveryCode))
+			for _, old := range removed {
+				a.Remove(old.ID)
+			}
+		}
+		if len(a.CredentialsOf(mfa.TOTP)) >= MaxApps {
+			return ErrTooMany
+		}
+		a.Put(added)
+		if len(a.CredentialsOf(mfa.RecoveryCode)) == 0 {
+			if codes, err = putRecoveryCodes(a, c.Now); err != nil {
+				return err
+			}
+		}
+		a.State.Epoch++
+		a.State.PassRequired = false
+		if a.State.Registered.IsZero() {
+			a.State.Registered = c.Now
+		}
+		return nil
+	})
+	if judged != nil {
+		s.factorRefused(c, st, mfa.TOTP, judged)
+		return st, Cookies{}, nil, judged
+	}
+	for _, old := range removed {
+		s.audit(c, audit.Event{Type: audit.FactorRemoved, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: old.Method, Credential: old.ID, Reason: "replaced"})
+	}
+	s.audit(c, audit.Event{Type: audit.FactorRegistered, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: mfa.TOTP, Credential: added.ID})
+
+	pending := st.Current.Session.Pending
+	st, cookie, err := s.elevate(ctx, c, st, a, func(ses *mfa.Session) {
+		// The proof has been spent, on this very change.
+		ses.Proofs = ses.Proofs.With(mfa.Proof{Method: mfa.TOTP, At: c.Now, Credential: added.ID, Spent: true})
+		ses.CredentialEpoch = a.State.Epoch
+	})
+	if err != nil {
+		return st, Cookies{}, nil, err
+	}
+	if err := s.Pending.Forget(ctx, st.Current.Session); err != nil {
+		// It expires by itself, and can't be finished a second time: the app's step is used up.
+		s.Log.Warn("forgetting finished registration", "error", err)
+	}
+	if !pending {
+		// The browser was known by the factors that were there before.
+		browser, err := s.Browsers.Remember(c.Browser, st.User, a, c.Now)
+		return st, Cookies{Session: cookie, Browser: browser}, codes, err
+	}
+	cookies, err := s.finish(c, &st, cookie)
+	return st, cookies, codes, err
+}
+
+// replacing says that the person has come with a recovery code, to replace what he has lost.
+func replacing(st State) bool { return st.Decision.Reason == policy.RecoveryUsed }
+
+func putRecoveryCodes(a *account.Account, now time.Time) ([]string, error) {
+	list, codes, err := recovery.New(now)
+	if err != nil {
+		return nil, fmt.Errorf("making recovery codes: %w", err)
+	}
+	list.ID = string(mfa.RecoveryCode)
+	a.Put(list)
+	return codes, nil
+}
+
+// Postpone notes that the person registers a factor later, if policy lets him.
+func (s *Service) Postpone(ctx context.Context, c Client) (State, error) {
+	st, err := s.State(ctx, c)
+	if err != nil || st.Step != Done {
+		return st, err
+	}
+	if err := s.Sessions.Postpone(ctx, st.Current, c.Now); err != nil && !errors.Is(err, session.ErrEnded) {
+		return st, err
+	}
+	s.audit(c, audit.Event{Type: audit.RegistrationLater, User: st.User.Canonical, UserID: st.User.ID, Session: st.Current.Session.ID})
+	return st, nil
+}

@@ -1,0 +1,93 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/audit"
+	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/session"
+)
+
+// SignOut ends the client's session.
+func (s *Service) SignOut(ctx context.Context, c Client) error {
+	current, err := s.Sessions.Load(ctx, c.Session, c.Host, c.Now)
+	if errors.Is(err, session.ErrCookie) || errors.Is(err, session.ErrEnded) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.Sessions.End(ctx, current.Session.User, current.Session.ID); err != nil {
+		return err
+	}
+	s.audit(c, audit.Event{Type: audit.SignedOut, User: current.Session.Name, UserID: current.Session.User, Session: current.Session.ID})
+	return nil
+}
+
+// SignOutEverywhere ends every session of the person.
+func (s *Service) SignOutEverywhere(ctx context.Context, c Client) error {
+	st, err := s.State(ctx, c)
+	if err != nil {
+		return err
+	}
+	if st.User == nil {
+		return ErrStep
+	}
+	if err := s.Sessions.EndAll(ctx, st.User.ID, ""); err != nil {
+		return err
+	}
+	s.audit(c, audit.Event{Type: audit.SessionsEnded, User: st.User.Canonical, UserID: st.User.ID, Session: st.Current.Session.ID})
+	return nil
+}
+
+// EndSession ends another session of the person, who must have proven what policy asks.
+func (s *Service) EndSession(ctx context.Context, c Client, id string) error {
+	st, err := s.State(ctx, c)
+	if err != nil {
+		return err
+	}
+	if st.Step != Done {
+		return ErrStep
+	}
+	if err := s.Sessions.End(ctx, st.User.ID, id); err != nil {
+		return err
+	}
+	s.audit(c, audit.Event{Type: audit.SessionEnded, User: st.User.Canonical, UserID: st.User.ID, Session: id})
+	return nil
+}
+
+// Overview is what the account page shows.
+type Overview struct {
+	Apps          []mfa.Credential // without their data
+	RecoveryCodes int              // left
+	Sessions      []*mfa.Session
+}
+
+// Overview reads it for a person who has proven what policy asks.
+func (s *Service) Overview(ctx context.Context, st State, now time.Time) (Overview, error) {
+	a, err := s.Accounts.Load(ctx, st.User.ID)
+	if err != nil {
+		return Overview{}, err
+	}
+	o := Overview{Apps: a.CredentialsOf(mfa.TOTP)}
+	for i := range o.Apps {
+		o.Apps[i].Data = nil
+	}
+	for _, list := range a.CredentialsOf(mfa.RecoveryCode) {
+		left, err := recovery.Left(list)
+		if err != nil {
+			return Overview{}, err
+		}
+		o.RecoveryCodes += left
+	}
+	if o.Sessions, err = s.Sessions.List(ctx, st.User.ID, now); err != nil {
+		return Overview{}, err
+	}
+	// Those from before the factors have changed open nothing any more.
+	o.Sessions = slices.DeleteFunc(o.Sessions, func(other *mfa.Session) bool { return other.CredentialEpoch != a.State.Epoch })
+	return o, nil
+}

@@ -1,0 +1,98 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
+	"github.com/caddy-mfa/caddy-mfa/internal/audit"
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
+)
+
+// Verify judges a code of a second factor. sessionID is that of the session that the page was made for: a code typed for one
+// person never counts for another who has signed in since in another tab. The error is ErrStep, ErrWrong, ErrReplayed,
+// *throttle.WaitError, or wraps store.ErrUnavailable or directory.ErrUnavailable.
+func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method mfa.Method, answer string) (State, Cookies, error) {
+	st, err := s.State(ctx, c)
+	if err != nil {
+		return State{}, Cookies{}, err
+	}
+	factor := s.Factors[method]
+	if st.User == nil || st.Current.Session.ID != sessionID || !st.Current.Latest() || factor == nil || !slices.Contains(st.Ways(c.Now), method) {
+		return st, Cookies{}, ErrStep
+	}
+	lane := s.Browsers.ID(c.Browser, st.User, st.Account, c.Now)
+	var used mfa.Credential
+	a, judged := s.judge(ctx, c, st.User.ID, method, lane, func(a *account.Account) (err error) {
+		if a.State.Epoch != st.Current.Session.CredentialEpoch {
+			return ErrStep
+		}
+		if used, err = factor.Finish(a.CredentialsOf(method), answer, c.Now); err != nil {
+			return err
+		}
+		a.Put(used)
+		return nil
+	})
+	if judged != nil {
+		s.factorRefused(c, st, method, judged)
+		return st, Cookies{}, judged
+	}
+	s.audit(c, audit.Event{Type: audit.FactorAccepted, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: method, Credential: used.ID})
+
+	proof := mfa.Proof{Method: method, At: c.Now, Credential: used.ID}
+	pending := st.Current.Session.Pending
+	st, cookie, err := s.elevate(ctx, c, st, a, func(ses *mfa.Session) { ses.Proofs = ses.Proofs.With(proof) })
+	if err != nil {
+		return st, Cookies{}, err
+	}
+	if !pending {
+		return st, Cookies{Session: cookie}, nil
+	}
+	cookies, err := s.finish(c, &st, cookie)
+	return st, cookies, err
+}
+
+// judge counts an attempt and judges it, in one write: what right or wrong was found is told only after the attempt
+// has been counted, however many are made at once. A right one takes back what was counted in its lane.
+func (s *Service) judge(ctx context.Context, c Client, user mfa.UserID, m mfa.Method, lane string, try func(*account.Account) error) (*account.Account, error) {
+	var judged error
+	a, err := s.Accounts.Update(ctx, user, c.Now, func(a *account.Account) error {
+		counted, err := a.Codes(m, lane).Charge(c.Now)
+		if err != nil {
+			return err
+		}
+		judged = try(a)
+		switch {
+		case judged == nil:
+			a.SetCodes(m, lane, throttle.Codes{})
+		case errors.Is(judged, ErrWrong), errors.Is(judged, ErrReplayed):
+			a.SetCodes(m, lane, counted)
+		default:
+			return judged
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a, judged
+}
+
+func (s *Service) factorRefused(c Client, st State, m mfa.Method, err error) {
+	e := audit.Event{Type: audit.FactorRefused, User: st.User.Canonical, UserID: st.User.ID, Session: st.Current.Session.ID, Method: m}
+	wait := (*throttle.WaitError)(nil)
+	switch {
+	case errors.Is(err, ErrWrong):
+		e.Reason = "wrong"
+	case errors.Is(err, ErrReplayed):
+		e.Reason = "replayed"
+	case errors.As(err, &wait):
+		e.Type, e.Reason = audit.FactorThrottled, wait.Scope
+	default:
+		return
+	}
+	s.audit(c, e)
+	s.signIn(c, st.User, st.Current.Proofs, audit.Status{ErrorCode: audit.CodeMFADenied, FailureReason: "Authentication failed during strong authentication request."})
+}
