@@ -1,0 +1,403 @@
+package account
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/seal"
+	"github.com/caddy-mfa/caddy-mfa/internal/store"
+	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
+)
+
+var (
+	alice = mfa.UserID{Directory: "file", ID: "alice"}
+	bob   = mfa.UserID{Directory: "file", ID: "bob"}
+	now   = time.Now().UTC().Truncate(time.Second)
+	ctx   = context.Background()
+)
+
+func keyring(t testing.TB) *seal.Keyring {
+	t.Helper()
+	k, err := seal.NewKeyring(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func fixture(t testing.TB) (*Service, *store.Memory) {
+	s := store.NewMemory()
+	return NewService(s, NewView(s), 30*time.Second, keyring(t)), s
+}
+
+func app(id string) mfa.Credential {
+	return mfa.Credential{ID: id, Method: mfa.TOTP, Added: now, Data: []byte(`{"key":"JBSWY3DPEHPK3PXP"}`)}
+}
+
+func TestWhatIsPutComesBack(t *testing.T) {
+	s, _ := fixture(t)
+	want := app("one")
+	if _, err := s.Update(ctx, alice, now, func(a *Account) error {
+		if a.Exists() {
+			t.Error("the account is there before it was made")
+		}
+		a.State = State{Name: "alice", Created: now, GraceStarted: now, Blocked: &Block{now, "left the company"}}
+		a.Put(want)
+		a.SetCodes(mfa.TOTP, "", throttle.Codes{Failures: 3})
+		a.SetCodes(mfa.TOTP, "browser", throttle.Codes{Failures: 4, Until: now.Add(time.Hour)})
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.Load(ctx, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, ok := a.Credential("one")
+	if !a.Exists() || !ok || !same(got, want) || a.State.Name != "alice" || a.State.Blocked.Reason != "left the company" || !a.Registered() {
+		t.Fatalf("%+v %+v", a.State, got)
+	}
+	if a.Codes(mfa.TOTP, "").Failures != 3 || a.Codes(mfa.TOTP, "browser").Failures != 4 || a.Codes(mfa.RecoveryCode, "").Failures != 0 {
+		t.Fatal("counts differ")
+	}
+	if b, err := s.Load(ctx, bob); err != nil || b.Exists() || len(b.Credentials) != 0 {
+		t.Fatalf("bob has %+v, %v", b, err)
+	}
+}
+
+func TestNothingChangedWritesNothing(t *testing.T) {
+	s, mem := fixture(t)
+	put := func(a *Account) error { a.State.Name = "alice"; a.Put(app("one")); return nil }
+	if _, err := s.Update(ctx, alice, now, put); err != nil {
+		t.Fatal(err)
+	}
+	before, err := mem.List(ctx, partition(alice), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Update(ctx, alice, now, put); err != nil {
+		t.Fatal(err)
+	}
+	after, err := mem.List(ctx, partition(alice), "")
+	if err != nil || len(before) != len(after) || len(before) != 2 {
+		t.Fatalf("%d records before, %d after, %v", len(before), len(after), err)
+	}
+	for i := range before {
+		if before[i].Version != after[i].Version {
+			t.Errorf("%s was written again", before[i].Key)
+		}
+	}
+}
+
+func TestAnErrorOfTheChangeWritesNothing(t *testing.T) {
+	s, mem := fixture(t)
+	mistake := errors.New("mistake")
+	if _, err := s.Update(ctx, alice, now, func(a *Account) error { a.Put(app("one")); return mistake }); err != mistake {
+		t.Fatal(err)
+	}
+	if records, err := mem.List(ctx, partition(alice), ""); err != nil || len(records) != 0 {
+		t.Fatalf("%v, %v", records, err)
+	}
+}
+
+func TestParallelUpdatesLoseNothing(t *testing.T) {
+	s, _ := fixture(t)
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			if _, err := s.Update(ctx, alice, now, func(a *Account) error {
+				c := a.Codes(mfa.TOTP, "")
+				c.Failures++
+				a.SetCodes(mfa.TOTP, "", c)
+				a.State.Epoch++
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if a, err := s.Load(ctx, alice); err != nil || a.State.Epoch != 50 || a.Codes(mfa.TOTP, "").Failures != 50 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+}
+
+func TestADecisionAboutTheStateHoldsUntilItIsWritten(t *testing.T) {
+	// Blocked in the middle of a change that was decided while he wasn't.
+	s, _ := fixture(t)
+	var tries atomic.Int64
+	refused := errors.New("blocked")
+	_, err := s.Update(ctx, alice, now, func(a *Account) error {
+		if a.State.Blocked != nil {
+			return refused
+		}
+		if tries.Add(1) == 1 {
+			if _, err := s.Update(ctx, alice, now, func(a *Account) error { a.State.Blocked = &Block{At: now}; return nil }); err != nil {
+				t.Error(err)
+			}
+		}
+		a.Put(app("one")) // doesn't touch the state itself
+		return nil
+	})
+	if err != refused {
+		t.Fatalf("registered although blocked: %v", err)
+	}
+}
+
+func TestASwappedSecretDoesNotOpen(t *testing.T) {
+	s, mem := fixture(t)
+	for _, id := range []mfa.UserID{alice, bob} {
+		if _, err := s.Update(ctx, id, now, func(a *Account) error { a.Put(app("one")); a.Put(app("two")); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take := func(id mfa.UserID, key string) store.Record {
+		records, err := mem.Get(ctx, partition(id), credentialPrefix+key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return records[0]
+	}
+	for reason, from := range map[string]store.Record{"another user's": take(alice, "one"), "another credential's": take(bob, "two")} {
+		if _, err := mem.Commit(ctx, store.Commit{Partition: partition(bob), Changes: []store.Change{{Key: credentialPrefix + "one", If: store.Any, Value: from.Value}}}); err != nil {
+			t.Fatal(err)
+		}
+		if a, err := s.Load(ctx, bob); !errors.Is(err, seal.ErrOpen) {
+			t.Errorf("%s opens: %+v, %v", reason, a, err)
+		}
+	}
+}
+
+func TestSecretsAreSealed(t *testing.T) {
+	s, mem := fixture(t)
+	if _, err := s.Update(ctx, alice, now, func(a *Account) error { a.Put(app("one")); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	records, err := mem.List(ctx, partition(alice), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		if strings.Contains(string(r.Value), "JBSWY3DPEHPK3PXP") {
+			t.Fatalf("%s holds the key: %s", r.Key, r.Value)
+		}
+	}
+}
+
+func TestADamagedFactorIsNotAMissingOne(t *testing.T) {
+	s, mem := fixture(t)
+	for key, value := range map[string]string{credentialPrefix + "one": "torn", stateKey: "{", codesPrefix + "totp": "[", "foreign": "{}"} {
+		mem.Commit(ctx, store.Commit{Partition: partition(alice), Changes: []store.Change{{Key: key, If: store.Any, Value: []byte(value)}}})
+		if a, err := s.Load(ctx, alice); err == nil {
+			t.Errorf("%s: %+v", key, a)
+		}
+		if a, err := s.Get(ctx, alice); err == nil {
+			t.Errorf("%s: from memory: %+v", key, a)
+		}
+		mem.Commit(ctx, store.Commit{Partition: partition(alice), Changes: []store.Change{{Key: key, Op: store.Delete, If: store.Any}}})
+	}
+}
+
+func TestGetSeesEveryChangeThatMatters(t *testing.T) {
+	s, mem := fixture(t)
+	elsewhere := NewService(mem, NewView(mem), 30*time.Second, keyring(t))
+	for _, change := range []func(*Account) error{
+		func(a *Account) error { a.State.Name = "alice"; return nil },
+		func(a *Account) error { a.Put(app("one")); return nil },
+		func(a *Account) error { a.State.Blocked = &Block{At: now}; return nil },
+		func(a *Account) error { a.Remove("one"); return nil },
+	} {
+		if _, err := s.Get(ctx, alice); err != nil { // is in memory now
+			t.Fatal(err)
+		}
+		want, err := elsewhere.Update(ctx, alice, now, change)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Get(ctx, alice)
+		if err != nil || got.State.Name != want.State.Name || (got.State.Blocked == nil) != (want.State.Blocked == nil) || len(got.Credentials) != len(want.Credentials) {
+			t.Fatalf("%+v, %v; want %+v", got, err, want)
+		}
+	}
+	if got, err := s.Get(ctx, alice); err != nil || len(got.CredentialsOf(mfa.TOTP)) != 0 {
+		t.Fatal(err)
+	}
+}
+
+func TestGetHoldsNoSecret(t *testing.T) {
+	s, _ := fixture(t)
+	if _, err := s.Update(ctx, alice, now, func(a *Account) error { a.Put(app("one")); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.Get(ctx, alice)
+	if err != nil || len(a.Credentials) != 1 || a.Credentials[0].Data != nil || !a.Registered() {
+		t.Fatalf("%+v, %v", a, err)
+	}
+}
+
+func TestExpiredPassIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := fixture(t)
+		if _, err := s.Update(ctx, alice, time.Now(), func(a *Account) error {
+			a.Put(mfa.Credential{ID: "pass", Method: mfa.TemporaryAccessPass, Expires: time.Now().Add(time.Hour), Data: []byte("{}")})
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if a, err := s.Load(ctx, alice); err != nil || len(a.Credentials) != 0 || a.Registered() {
+			t.Fatalf("%+v, %v", a, err)
+		}
+	})
+}
+
+func TestRecoveryCodesAndPassesAreNoFactor(t *testing.T) {
+	a := &Account{}
+	a.Put(mfa.Credential{ID: "a", Method: mfa.RecoveryCode})
+	a.Put(mfa.Credential{ID: "b", Method: mfa.TemporaryAccessPass})
+	if a.Registered() {
+		t.Fatal("registered without a factor that lasts")
+	}
+}
+
+func TestLockedMethodsAreListed(t *testing.T) {
+	s, _ := fixture(t)
+	a, err := s.Update(ctx, alice, now, func(a *Account) error {
+		a.SetCodes(mfa.TOTP, "", throttle.Codes{Failures: throttle.CodeLimit})
+		a.SetCodes(mfa.TOTP, "browser", throttle.Codes{Failures: throttle.CodeLimit})
+		a.SetCodes(mfa.RecoveryCode, "", throttle.Codes{Failures: 1})
+		return nil
+	})
+	if err != nil || len(a.Locked()) != 1 || a.Locked()[0] != mfa.TOTP {
+		t.Fatalf("%v, %v", a.Locked(), err)
+	}
+	if a, err = s.Update(ctx, alice, now, func(a *Account) error { a.ForgetCodes(); return nil }); err != nil || len(a.Locked()) != 0 {
+		t.Fatalf("%v, %v", a.Locked(), err)
+	}
+	if a, err = s.Load(ctx, alice); err != nil || len(a.Locked()) != 0 || a.Codes(mfa.RecoveryCode, "").Failures != 0 {
+		t.Fatalf("%v, %v", a.Locked(), err)
+	}
+}
+
+// keeper is Caddy's storage.
+type keeper struct {
+	mu   sync.Mutex
+	text string
+	err  error
+}
+
+func (k *keeper) Load(context.Context) (string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.text, k.err
+}
+
+func (k *keeper) Save(_ context.Context, text string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.err == nil {
+		k.text = text
+	}
+	return k.err
+}
+
+func TestAnEmptiedOrOtherAccountStoreIsRefusedUntilItIsAccepted(t *testing.T) {
+	kept, first := &keeper{}, store.NewMemory()
+	g := NewGeneration(first, kept)
+	for range 2 {
+		if err := g.Check(ctx); err != nil {
+			t.Fatalf("first use: %v", err)
+		}
+	}
+	if err := NewGeneration(first, kept).Check(ctx); err != nil {
+		t.Fatalf("after a restart: %v", err)
+	}
+	if err := NewGeneration(first, &keeper{}).Check(ctx); err != nil {
+		t.Fatalf("another machine, for the first time: %v", err)
+	}
+
+	emptied := store.NewMemory()
+	g = NewGeneration(emptied, kept)
+	for range 2 {
+		if err := g.Check(ctx); !errors.Is(err, ErrReplaced) {
+			t.Fatalf("emptied: %v", err)
+		}
+	}
+	another := store.NewMemory()
+	if err := NewGeneration(another, &keeper{}).Check(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := NewGeneration(another, kept).Check(ctx); !errors.Is(err, ErrReplaced) {
+		t.Fatalf("another store: %v", err)
+	}
+	if err := errors.Join(g.Accept(ctx), g.Check(ctx)); err != nil {
+		t.Fatalf("accepted: %v", err)
+	}
+	if err := NewGeneration(first, kept).Check(ctx); !errors.Is(err, ErrReplaced) {
+		t.Fatalf("the old store, after another was accepted: %v", err)
+	}
+}
+
+func TestAStoreThatIsFlushedWhileWeRunIsNoticed(t *testing.T) {
+	kept, s := &keeper{}, store.NewMemory()
+	g := NewGeneration(s, kept)
+	if err := g.Check(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(ctx, store.Commit{Partition: generationPartition, Changes: []store.Change{{Key: generationKey, Op: store.Delete, If: store.Any}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Check(ctx); !errors.Is(err, ErrReplaced) {
+		t.Fatal(err)
+	}
+}
+
+func TestNodesThatStartAtOnceAgreeOnOneName(t *testing.T) {
+	s := store.NewMemory()
+	var wg sync.WaitGroup
+	keepers := make([]*keeper, 20)
+	for i := range keepers {
+		keepers[i] = &keeper{}
+		wg.Go(func() {
+			if err := NewGeneration(s, keepers[i]).Check(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, k := range keepers {
+		if k.text == "" || k.text != keepers[0].text {
+			t.Fatalf("%q and %q", k.text, keepers[0].text)
+		}
+	}
+}
+
+func TestAnAcceptedStoreIsNoticedByTheOtherNodes(t *testing.T) {
+	kept, emptied := &keeper{text: "before"}, store.NewMemory()
+	here, there := NewGeneration(emptied, kept), NewGeneration(emptied, kept)
+	if err := there.Check(ctx); !errors.Is(err, ErrReplaced) {
+		t.Fatal(err)
+	}
+	if err := errors.Join(here.Accept(ctx), there.Check(ctx)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatCantBeReadIsUnavailable(t *testing.T) {
+	kept, s := &keeper{err: errors.New("disk")}, store.NewMemory()
+	if err := NewGeneration(s, kept).Check(ctx); !errors.Is(err, store.ErrUnavailable) {
+		t.Fatalf("storage fails: %v", err)
+	}
+	s.Close()
+	if err := NewGeneration(s, &keeper{}).Check(ctx); !errors.Is(err, store.ErrUnavailable) {
+		t.Fatalf("store fails: %v", err)
+	}
+}
