@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -21,30 +22,36 @@ type subject struct {
 	address     netip.Addr
 }
 
-// originalRequest gives the request as the client sent it, before directives like rewrite and uri have changed it.
-func originalRequest(r *http.Request) *http.Request {
-	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		return &original
-	}
-	return r
+// asked is a request as the client sent it, before directives like rewrite and uri have changed it.
+type asked struct {
+	method string
+	uri    string // as it stands in the request line
+	url    *url.URL
 }
 
-// askedPath is the path as it stands in the request line, escaped. Go parses an absolute-form target (RFC 9112, section
-// 3.2.2) into the URL.
-func askedPath(original *http.Request) string {
-	if strings.HasPrefix(original.RequestURI, "/") {
-		path, _, _ := strings.Cut(original.RequestURI, "?")
+func askedOf(r *http.Request) asked {
+	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		return asked{original.Method, original.RequestURI, original.URL}
+	}
+	return asked{r.Method, r.RequestURI, r.URL}
+}
+
+// path is the path as it stands in the request line, escaped. Go parses an absolute-form target (RFC 9112, section 3.2.2)
+// into the URL.
+func (a asked) path() string {
+	if strings.HasPrefix(a.uri, "/") {
+		path, _, _ := strings.Cut(a.uri, "?")
 		return path
 	}
-	return original.URL.EscapedPath()
+	return a.url.EscapedPath()
 }
 
-// askedTarget is path and query as they stand in the request line.
-func askedTarget(original *http.Request) string {
-	if strings.HasPrefix(original.RequestURI, "/") {
-		return original.RequestURI
+// target is path and query as they stand in the request line.
+func (a asked) target() string {
+	if strings.HasPrefix(a.uri, "/") {
+		return a.uri
 	}
-	return original.URL.RequestURI()
+	return a.url.RequestURI()
 }
 
 // clientAddress is the address that Caddy has found, behind the proxies that it trusts.
@@ -92,12 +99,12 @@ func hostOf(r *http.Request) string {
 }
 
 // request is what the gate looks at.
-func (h *Handler) request(r, original *http.Request, now time.Time) gate.Request {
+func (h *Handler) request(r *http.Request, asked asked, now time.Time) gate.Request {
 	host, https := hostOf(r), overHTTPS(r)
 	g := gate.Request{
 		Application: h.gated, Now: now, Host: host, Address: clientAddress(r),
-		Asked: askedPath(original), Rewritten: r.URL.EscapedPath(),
-		Authorization: r.Header["Authorization"], UserInfo: original.URL.User != nil,
+		Asked: asked.path(), Rewritten: r.URL.EscapedPath(),
+		Authorization: r.Header["Authorization"], UserInfo: asked.url.User != nil,
 	}
 	if https || localHosts[host] {
 		g.Cookie = session.CookieValue(r, session.CookieName, https)
@@ -109,7 +116,7 @@ func (h *Handler) request(r, original *http.Request, now time.Time) gate.Request
 }
 
 // facts is what our own pages and answers need to know.
-func (h *Handler) facts(r, original *http.Request, now time.Time) portal.Facts {
+func (h *Handler) facts(r *http.Request, asked asked, now time.Time) portal.Facts {
 	host, https := hostOf(r), overHTTPS(r)
 	scheme := "http"
 	if https {
@@ -117,7 +124,7 @@ func (h *Handler) facts(r, original *http.Request, now time.Time) portal.Facts {
 	}
 	return portal.Facts{
 		Host: host, Origin: scheme + "://" + r.Host, HTTPS: https, Secure: https || localHosts[host],
-		Address: clientAddress(r), Application: h.gated.Name, Target: askedTarget(original),
+		Address: clientAddress(r), Application: h.gated.Name, Target: asked.target(),
 		Reference: audit.NewReference(), Now: now,
 	}
 }
@@ -127,16 +134,12 @@ func (h *Handler) facts(r, original *http.Request, now time.Time) portal.Facts {
 func (h *Handler) identify(r *http.Request, out gate.Outcome) {
 	u := out.User
 	groups := joinGroups(u.Groups)
-	set := func(name, value string) {
-		if value != "" {
-			r.Header[http.CanonicalHeaderKey(name)] = []string{value}
+	values := &[4]string{headerText(u.Name), groups, headerText(u.DisplayName), headerText(u.Email)}
+	for i, name := range h.identityHeaders {
+		if values[i] != "" {
+			r.Header[name] = values[i : i+1 : i+1]
 		}
 	}
-	set(h.identity.User, headerText(u.Name))
-	set(h.identity.Groups, groups)
-	set(h.identity.Name, headerText(u.DisplayName))
-	set(h.identity.Email, headerText(u.Email))
-
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(func(key string) (any, bool) {
 			name, ok := strings.CutPrefix(key, "http.auth.user.")

@@ -29,10 +29,10 @@ type Handler struct {
 	// site where the directive has a matcher. Default: false.
 	PagesOnly bool `json:"pages_only,omitempty"`
 
-	app      *App
-	gated    *gate.Application
-	hygiene  *hygiene
-	identity config.Identity
+	app             *App
+	gated           *gate.Application
+	hygiene         *hygiene
+	identityHeaders [4]string // canonical names: user, groups, name, email
 }
 
 // CaddyModule returns the Caddy module information.
@@ -54,8 +54,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.app = app.(*App)
 	h.Application.SetDefaults()
-	h.identity = h.Application.Identity
-	h.hygiene = newHygiene(h.identity)
+	id := h.Application.Identity
+	h.hygiene = newHygiene(id)
+	for i, name := range [4]string{id.User, id.Groups, id.Name, id.Email} {
+		h.identityHeaders[i] = http.CanonicalHeaderKey(name)
+	}
 	h.gated = &gate.Application{Name: h.Application.Application, Bypass: gate.NewPaths(h.Bypass), NoIdle: gate.NewPaths(h.NoIdle)}
 	h.app.register(h)
 	return nil
@@ -63,8 +66,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 
 // ServeHTTP goes the request's way: hygiene, our own pages, facts, the gate, the answer.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	original := originalRequest(r)
-	ours := portal.Owns(askedPath(original))
+	asked := askedOf(r)
+	ours := portal.Owns(asked.path())
 	if h.PagesOnly && !ours {
 		return next.ServeHTTP(w, r)
 	}
@@ -79,16 +82,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	now := time.Now()
 	if ours {
-		rt.portal.ServeHTTP(w, r, h.facts(r, original, now))
+		rt.portal.ServeHTTP(w, r, h.facts(r, asked, now))
 		return nil
 	}
-	if !allowedMethod(r) || !allowedMethod(original) {
+	if !allowedMethod(r) || asked.method != r.Method && !methods[asked.method] {
 		rt.portal.Method(w)
 		return nil
 	}
 	normalizeUpgrade(r.Header)
 
-	request := h.request(r, original, now)
+	request := h.request(r, asked, now)
 	out := rt.gate.Check(r.Context(), &request)
 	countRequest(h.gated.Name, out)
 	switch out.Verdict {
@@ -106,7 +109,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return letPass(w, r, next)
 	}
 
-	facts := h.facts(r, original, now)
+	facts := h.facts(r, asked, now)
 	switch out.Verdict {
 	case gate.SignIn, gate.StepUp:
 		rt.portal.Challenge(w, r, facts)

@@ -4,8 +4,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/gorilla/securecookie"
+	"github.com/maypok86/otter/v2"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
@@ -74,8 +76,15 @@ type Key struct {
 
 const idSize = 16
 
-// Codec seals keys into cookie values and opens them.
-type Codec struct{ codecs []securecookie.Codec }
+// Codec seals keys into cookie values and opens them. It remembers the values that it has opened: a browser sends the same
+// one with every request.
+type Codec struct {
+	codecs []securecookie.Codec
+	opened *otter.Cache[string, Key]
+}
+
+// maxOpened is how many opened values are remembered.
+const maxOpened = 100_000
 
 // maxCookie is how long a cookie's value may be, in bytes. User ids are at most about 400 bytes in it.
 const maxCookie = 2048
@@ -83,7 +92,7 @@ const maxCookie = 2048
 // NewCodec makes a codec with keys derived from the operator's secrets. It opens what any of them has sealed.
 func NewCodec(keys *seal.Keyring) *Codec {
 	hash, block := keys.Keys("session cookie hash", 32), keys.Keys("session cookie block", 32)
-	c := &Codec{}
+	c := &Codec{opened: otter.Must(&otter.Options[string, Key]{MaximumSize: maxOpened})}
 	for i := range hash {
 		sc := securecookie.New(hash[i], block[i])
 		// How old a cookie may be, the store says: it knows when the session ends.
@@ -114,6 +123,18 @@ func (c *Codec) Decode(value string) (Key, error) {
 	if value == "" || len(value) > maxCookie {
 		return Key{}, ErrCookie
 	}
+	// What was opened once stays open: a key says nothing about whether its session still lives.
+	if key, ok := c.opened.GetIfPresent(value); ok {
+		return key, nil
+	}
+	key, err := c.open(value)
+	if err == nil {
+		c.opened.Set(strings.Clone(value), key)
+	}
+	return key, err
+}
+
+func (c *Codec) open(value string) (Key, error) {
 	for _, codec := range c.codecs {
 		var plain []byte
 		if codec.Decode(CookieName, value, &plain) != nil {

@@ -30,40 +30,63 @@ func ours(name string) bool { return slices.Contains(CookieNames, name) }
 // RemoveCookies takes our cookies out of a request's headers, and leaves all others as the browser sent them.
 func RemoveCookies(h http.Header) {
 	lines := h["Cookie"]
-	for i, line := range lines {
-		// As a rule there is one line, with at least our session in it. The test is for the applications' other lines.
-		if !strings.Contains(line, "mfa_") {
-			continue
-		}
-		kept := make([]byte, 0, len(line))
-		removed := false
-		for c := range cookies(line) {
-			if ours(c.name) {
-				removed = true
-				continue
-			}
-			if len(kept) > 0 {
-				kept = append(kept, ';')
-				kept = append(kept, c.text...)
-			} else {
-				kept = append(kept, strings.TrimLeft(c.text, " \t")...)
-			}
-		}
-		if removed {
-			// The slice may be shared with copies of the request that were made before.
-			lines = slices.Clone(lines)
-			lines[i] = string(kept)
-			h["Cookie"] = lines
+	if !slices.ContainsFunc(lines, holdsOurs) {
+		return
+	}
+	// The slice may be shared with copies of the request that were made before.
+	kept := make([]string, 0, len(lines))
+	for _, line := range lines {
+		if !holdsOurs(line) {
+			kept = append(kept, line)
+		} else if line = withoutOurs(line); line != "" {
+			kept = append(kept, line)
 		}
 	}
-	if slices.Contains(lines, "") {
-		lines = slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return line == "" })
-		if len(lines) == 0 {
-			delete(h, "Cookie")
+	if len(kept) == 0 {
+		delete(h, "Cookie")
+		return
+	}
+	h["Cookie"] = kept
+}
+
+func holdsOurs(line string) bool {
+	if !strings.Contains(line, "mfa_") {
+		return false
+	}
+	for c := range cookies(line) {
+		if ours(c.name) {
+			return true
+		}
+	}
+	return false
+}
+
+// withoutOurs leaves the other pairs of a line. As a rule they stand together, and nothing has to be copied.
+func withoutOurs(line string) string {
+	var kept string
+	from, begin := 0, -1 // of the run of pairs that are kept
+	flush := func(end int) {
+		if begin < 0 {
 			return
 		}
-		h["Cookie"] = lines
+		run := line[begin:end]
+		if kept == "" {
+			kept = strings.TrimLeft(run, " \t")
+		} else {
+			kept += ";" + run
+		}
+		begin = -1
 	}
+	for c := range cookies(line) {
+		if ours(c.name) {
+			flush(from - 1)
+		} else if begin < 0 {
+			begin = from
+		}
+		from += len(c.text) + 1
+	}
+	flush(len(line))
+	return kept
 }
 
 // RemoveSetCookies takes cookies in our names out of an application's answer.
