@@ -289,8 +289,7 @@ func (a *App) start() (*runtime, error) {
 
 // judge says whether a connection that was let in before may stay open.
 func (rt *runtime) judge(ctx context.Context, c *session.Connection, now time.Time) bool {
-	subject := c.Subject.(*subject)
-	return rt.gate.Again(ctx, c.Current, subject.application, subject.address, now).Verdict == gate.Pass
+	return rt.gate.Again(ctx, c.Current, c.Subject.Application, c.Subject.Address, now).Verdict == gate.Pass
 }
 
 func (a *App) policy() *policy.Set {

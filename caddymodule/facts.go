@@ -16,12 +16,6 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 )
 
-// subject is what the gate needs to know of a request that is open, to judge it again.
-type subject struct {
-	application string
-	address     netip.Addr
-}
-
 // asked is a request as the client sent it, before directives like rewrite and uri have changed it.
 type asked struct {
 	method string
@@ -110,7 +104,10 @@ func (h *Handler) request(r *http.Request, asked asked, now time.Time) gate.Requ
 		g.Cookie = session.CookieValue(r, session.CookieName, https)
 	}
 	if g.Cookie == "" {
-		g.Cookie, _ = r.Context().Value(cookieKey{}).(string)
+		// A handler of ours that the request has come through already has taken the cookie out of it.
+		if conn, ok := session.FromContext(r.Context()); ok {
+			g.Cookie = conn.Subject.Cookie
+		}
 	}
 	return g
 }
@@ -168,7 +165,12 @@ func (h *Handler) identify(r *http.Request, out gate.Outcome) {
 // joinGroups writes names separated by commas. Percent signs and commas in them are percent-encoded, and control characters,
 // which no header can hold.
 func joinGroups(groups []string) string {
+	size := len(groups)
+	for _, g := range groups {
+		size += len(g)
+	}
 	var b strings.Builder
+	b.Grow(size)
 	for i, g := range groups {
 		if i > 0 {
 			b.WriteByte(',')

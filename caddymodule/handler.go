@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -33,6 +32,7 @@ type Handler struct {
 	gated           *gate.Application
 	hygiene         *hygiene
 	identityHeaders [4]string // canonical names: user, groups, name, email
+	requests        requestCounters
 }
 
 // CaddyModule returns the Caddy module information.
@@ -93,14 +93,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	request := h.request(r, asked, now)
 	out := rt.gate.Check(r.Context(), &request)
-	countRequest(h.gated.Name, out)
+	h.requests[out.Verdict].Inc()
 	switch out.Verdict {
 	case gate.Bypass:
 		return letPass(w, r, next)
 	case gate.Pass:
-		ctx, conn := rt.connections.Open(r.Context(), out.Current, &subject{h.gated.Name, request.Address})
+		conn := rt.connections.Open(r.Context(), out.Current, session.Subject{Application: h.gated.Name, Address: request.Address, Cookie: request.Cookie})
 		defer conn.Close()
-		r = r.WithContext(passedContext{ctx, request.Cookie})
+		r = r.WithContext(conn)
 		if out.Class != legacy.None {
 			// From the application's own challenge, which a browser has answered.
 			r.Header.Del("Authorization")
@@ -139,12 +139,12 @@ func letPass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) err
 		r.Trailer = nil
 	}
 	session.RemoveCookies(r.Header)
-	return next.ServeHTTP(&responseWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}, r)
+	return next.ServeHTTP(&responseWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}, r)
 }
 
 // responseWriter takes out of an application's answer what would meddle with ours.
 type responseWriter struct {
-	*caddyhttp.ResponseWriterWrapper
+	caddyhttp.ResponseWriterWrapper
 	cleaned bool
 }
 
@@ -185,22 +185,6 @@ func (w *responseWriter) cleanOnce() {
 		w.clean()
 		w.cleaned = true
 	}
-}
-
-// passedContext is the context of a request that was let in. It remembers the session cookie, which is no longer in the
-// request, for a second handler of ours that the request may come to.
-type passedContext struct {
-	context.Context
-	cookie string
-}
-
-type cookieKey struct{}
-
-func (c passedContext) Value(key any) any {
-	if key == (cookieKey{}) {
-		return c.cookie
-	}
-	return c.Context.Value(key)
 }
 
 // Interface guards

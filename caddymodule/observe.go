@@ -85,8 +85,14 @@ var verdictNames = map[gate.Verdict]string{
 	gate.Legacy: "legacy", gate.Unavailable: "unavailable",
 }
 
-func countRequest(application string, out gate.Outcome) {
-	requestsTotal.WithLabelValues(application, verdictNames[out.Verdict]).Inc()
+// requestCounters are the counters of one application, by verdict.
+type requestCounters [gate.Unavailable + 1]prometheus.Counter
+
+func newRequestCounters(application string) (c requestCounters) {
+	for verdict, name := range verdictNames {
+		c[verdict] = requestsTotal.WithLabelValues(application, name)
+	}
+	return c
 }
 
 // gauges are read when they are asked for, from the configuration that is in force.

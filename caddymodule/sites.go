@@ -19,7 +19,7 @@ import (
 func (a *App) checkSites() error {
 	value, err := a.ctx.AppIfConfigured("http")
 	if errors.Is(err, caddy.ErrNotConfigured) {
-		return nil
+		return nil // then no site uses it
 	}
 	if err != nil {
 		return err
@@ -48,6 +48,7 @@ func (a *App) checkSites() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, h := range a.handlers {
+		h.requests = newRequestCounters(h.gated.Name) // the name is known now
 		if !found[h] && !h.PagesOnly {
 			mistakes = append(mistakes, fmt.Errorf("mfa %s: it stands where it would judge answers and not requests (`handle_errors`, `handle_response`); put it into the site, before what it is to guard", h.gated.Name))
 		}

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"hash/maphash"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -27,13 +28,37 @@ type connectionShard struct {
 	open map[*Connection]struct{}
 }
 
-// Connection is a request in flight. What it says is not changed.
+// Connection is a request in flight, and the context that ends with its session. What it says is not changed.
 type Connection struct {
+	context.Context
 	Current Current
-	Subject any // what the judge needs to know of the request
+	Subject Subject
 
 	cancel context.CancelCauseFunc
 	shard  *connectionShard
+}
+
+// Subject is what must be known of a request to judge it again.
+type Subject struct {
+	Application string
+	Address     netip.Addr
+	Cookie      string // value of the session cookie, which the application doesn't see
+}
+
+type connectionKey struct{}
+
+// Value finds the connection itself, for FromContext.
+func (conn *Connection) Value(key any) any {
+	if key == (connectionKey{}) {
+		return conn
+	}
+	return conn.Context.Value(key)
+}
+
+// FromContext gives the connection that a request was let in as, if it was.
+func FromContext(ctx context.Context) (*Connection, bool) {
+	conn, ok := ctx.Value(connectionKey{}).(*Connection)
+	return conn, ok
 }
 
 const (
@@ -57,14 +82,14 @@ func (c *Connections) shardOf(user mfa.UserID) *connectionShard {
 	return &c.shards[maphash.Comparable(c.seed, user)%connectionShards]
 }
 
-// Open registers a request and gives the context that ends with its session. Close must be called.
-func (c *Connections) Open(ctx context.Context, current Current, subject any) (context.Context, *Connection) {
+// Open registers a request. The connection is the context to go on with; Close must be called.
+func (c *Connections) Open(ctx context.Context, current Current, subject Subject) *Connection {
 	ctx, cancel := context.WithCancelCause(ctx)
-	conn := &Connection{Current: current, Subject: subject, cancel: cancel, shard: c.shardOf(current.Session.User)}
+	conn := &Connection{Context: ctx, Current: current, Subject: subject, cancel: cancel, shard: c.shardOf(current.Session.User)}
 	conn.shard.mu.Lock()
 	conn.shard.open[conn] = struct{}{}
 	conn.shard.mu.Unlock()
-	return ctx, conn
+	return conn
 }
 
 // Close takes a request out of the register when it is done.

@@ -46,10 +46,10 @@ func TestOpenConnectionsEndWithTheirSession(t *testing.T) {
 				defer stop()
 				current, _ := f.begin(alice, false)
 				others, _ := f.begin(bob, false)
-				ctx, conn := register.Open(f.ctx, current, nil)
-				defer conn.Close()
-				bobs, bobsConn := register.Open(f.ctx, others, nil)
-				defer bobsConn.Close()
+				ctx := register.Open(f.ctx, current, Subject{})
+				defer ctx.Close()
+				bobs := register.Open(f.ctx, others, Subject{})
+				defer bobs.Close()
 				time.Sleep(10 * time.Second)
 				if ctx.Err() != nil {
 					t.Fatal("ended without a reason")
@@ -74,8 +74,8 @@ func TestRecheckDoesNotWaitForTheRound(t *testing.T) {
 		register, stop := guard(t, f)
 		defer stop()
 		current, _ := f.begin(alice, false)
-		ctx, conn := register.Open(f.ctx, current, nil)
-		defer conn.Close()
+		ctx := register.Open(f.ctx, current, Subject{})
+		defer ctx.Close()
 		if err := f.End(f.ctx, alice.ID, current.Session.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -93,8 +93,8 @@ func TestAStoreThatTellsNothingButAnswersKeepsConnections(t *testing.T) {
 		register, stop := guard(t, f)
 		defer stop()
 		current, _ := f.begin(alice, false)
-		ctx, conn := register.Open(f.ctx, current, nil)
-		defer conn.Close()
+		ctx := register.Open(f.ctx, current, Subject{})
+		defer ctx.Close()
 		f.store.stale.Store(true)
 		time.Sleep(time.Minute)
 		if ctx.Err() != nil {
@@ -118,7 +118,7 @@ func TestClosedConnectionsAreForgotten(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 100 {
 		wg.Go(func() {
-			_, conn := register.Open(f.ctx, current, nil)
+			conn := register.Open(f.ctx, current, Subject{})
 			register.Recheck(mfa.UserID{})
 			conn.Close()
 		})
@@ -135,7 +135,7 @@ func BenchmarkOpenClose(b *testing.B) {
 	current, _ := f.begin(alice, false)
 	b.ReportAllocs()
 	for b.Loop() {
-		_, conn := register.Open(f.ctx, current, nil)
+		conn := register.Open(f.ctx, current, Subject{})
 		conn.Close()
 	}
 }

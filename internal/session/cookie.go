@@ -72,6 +72,14 @@ type Key struct {
 	User  mfa.UserID
 	ID    string // of the session
 	Token [mfa.TokenSize]byte
+
+	partition string        // of the user's sessions
+	hash      mfa.TokenHash // of Token
+}
+
+// newKey completes a key with what is looked up by it on every request.
+func newKey(user mfa.UserID, id string, token [mfa.TokenSize]byte) Key {
+	return Key{user, id, token, Partition(user), mfa.HashToken(token)}
 }
 
 const idSize = 16
@@ -147,7 +155,7 @@ func (c *Codec) open(value string) (Key, error) {
 		if err != nil {
 			return Key{}, ErrCookie
 		}
-		return Key{user, hex.EncodeToString(plain[1 : 1+idSize]), [mfa.TokenSize]byte(plain[1+idSize:])}, nil
+		return newKey(user, hex.EncodeToString(plain[1:1+idSize]), [mfa.TokenSize]byte(plain[1+idSize:])), nil
 	}
 	return Key{}, ErrCookie
 }

@@ -133,7 +133,7 @@ type Current struct {
 }
 
 // Latest says whether the token is the session's newest. Only that one can be elevated.
-func (c Current) Latest() bool { return c.Session.Token.Equal(mfa.HashToken(c.key.Token)) }
+func (c Current) Latest() bool { return c.Session.Token.Equal(c.key.hash) }
 
 // Load finds the session that a cookie's value opens, if it is valid at that moment on that host (lower case, without
 // port). The error is ErrCookie, ErrEnded, or wraps store.ErrUnavailable.
@@ -146,14 +146,13 @@ func (m *Manager) Load(ctx context.Context, cookie, host string, now time.Time) 
 }
 
 func (m *Manager) load(ctx context.Context, key Key, host string, now time.Time) (Current, error) {
-	partition := Partition(key.User)
-	k, err := m.view.Get(ctx, partition, key.ID, m.settings.Cache)
+	k, err := m.view.Get(ctx, key.partition, key.ID, m.settings.Cache)
 	if err != nil {
 		return Current{}, err
 	}
 	if k.session != nil && k.session.Epoch == k.epoch && m.idle(k, now) {
 		// Another process may have seen activity that this one hasn't read.
-		if k, err = read(ctx, m.store, partition, key.ID); err != nil {
+		if k, err = read(ctx, m.store, key.partition, key.ID); err != nil {
 			return Current{}, err
 		}
 	}
@@ -161,7 +160,7 @@ func (m *Manager) load(ctx context.Context, key Key, host string, now time.Time)
 	if s == nil || s.Epoch != k.epoch || s.User != key.User || s.Host != host || !now.Before(s.Expires) || m.idle(k, now) {
 		return Current{}, ErrEnded
 	}
-	proofs, known := s.KnownTo(mfa.HashToken(key.Token), now)
+	proofs, known := s.KnownTo(key.hash, now)
 	if !known {
 		return Current{}, ErrEnded
 	}
@@ -176,7 +175,7 @@ func (m *Manager) Again(ctx context.Context, c Current, now time.Time) (Current,
 		return again, err
 	}
 	// The token may have been replaced since. That doesn't end a connection that was opened with it.
-	k, err := m.view.Get(ctx, Partition(c.key.User), c.key.ID, m.settings.Cache)
+	k, err := m.view.Get(ctx, c.key.partition, c.key.ID, m.settings.Cache)
 	if err != nil {
 		return Current{}, err
 	}
@@ -312,7 +311,7 @@ func (m *Manager) Begin(ctx context.Context, b Beginning, now time.Time) (Curren
 	if err != nil {
 		return Current{}, "", err
 	}
-	key := Key{s.User, s.ID, token}
+	key := newKey(s.User, s.ID, token)
 	cookie, err := m.codec.Encode(key)
 	if err != nil {
 		return Current{}, "", fmt.Errorf("sealing session cookie: %w", err)
@@ -326,7 +325,7 @@ func (m *Manager) Begin(ctx context.Context, b Beginning, now time.Time) (Curren
 func (m *Manager) Elevate(ctx context.Context, c Current, now time.Time, change func(*mfa.Session) error) (Current, string, error) {
 	token := newToken()
 	elevated, err := m.change(ctx, c, now, func(s *mfa.Session) error {
-		if !s.Token.Equal(mfa.HashToken(c.key.Token)) {
+		if !s.Token.Equal(c.key.hash) {
 			return ErrEnded
 		}
 		s.Previous, s.PreviousUntil, s.PreviousKnows = s.Token, now.Add(tokenOverlap), s.Proofs
@@ -343,7 +342,7 @@ func (m *Manager) Elevate(ctx context.Context, c Current, now time.Time, change 
 	if err != nil {
 		return Current{}, "", err
 	}
-	elevated.key.Token = token
+	elevated.key = newKey(c.key.User, c.key.ID, token)
 	elevated.Proofs = elevated.Session.Proofs
 	cookie, err := m.codec.Encode(elevated.key)
 	if err != nil {
@@ -354,10 +353,9 @@ func (m *Manager) Elevate(ctx context.Context, c Current, now time.Time, change 
 
 // change changes a session in the store.
 func (m *Manager) change(ctx context.Context, c Current, now time.Time, change func(*mfa.Session) error) (Current, error) {
-	partition := Partition(c.key.User)
 	var changed Current
 	err := store.Retry(ctx, func() error {
-		k, err := read(ctx, m.store, partition, c.key.ID)
+		k, err := read(ctx, m.store, c.key.partition, c.key.ID)
 		if err != nil {
 			return err
 		}

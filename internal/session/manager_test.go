@@ -367,7 +367,7 @@ func TestForgedCookieCostsNoStoreCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fromElsewhere, err := NewCodec(foreign).Encode(Key{User: alice.ID, ID: newID(), Token: newToken()})
+	fromElsewhere, err := NewCodec(foreign).Encode(newKey(alice.ID, newID(), newToken()))
 	if err != nil {
 		t.Fatal(err)
 	}
