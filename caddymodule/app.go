@@ -255,7 +255,7 @@ func (a *App) start() (*runtime, error) {
 		Sink: a.sink, Log: a.slog,
 	}
 	pages, err := portal.New(portal.Portal{
-		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Log: a.slog,
+		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Help: a.Help, Log: a.slog,
 		Health: func(ctx context.Context) error {
 			return errors.Join(sessions.Ping(ctx), accounts.Ping(ctx), generation.Check(ctx))
 		},

@@ -222,6 +222,7 @@ func (p *parser) text(field *string, example string) option {
 //			issuer <text>
 //		}
 //		factor recovery_codes
+//		help <text>
 //		security_defaults [off] {
 //			registration_grace <duration> [until <day>]
 //		}
@@ -245,6 +246,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 		"registration":      p.registration(c),
 		"users":             p.users(c),
 		"factor":            p.factor(c),
+		"help":              p.text(&c.Help, `help "Service desk, phone 1234"`),
 		"security_defaults": p.securityDefaults(c),
 	})
 	if p.shared != "" && len(c.Secret) == 0 && !p.failed["secret"] {

@@ -37,6 +37,9 @@ type Config struct {
 	// Settings of the second factors. Default: authenticator app, recovery codes and temporary access passes.
 	Factor Factor `json:"factor,omitzero"`
 
+	// Whom to ask for help, shown at the foot of every page: "Service desk, room 12, phone 1234". Default: nothing.
+	Help string `json:"help,omitempty"`
+
 	// Security defaults: every user needs a second factor, in every application. Default: on.
 	SecurityDefaults SecurityDefaults `json:"security_defaults,omitzero"`
 }

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
@@ -45,6 +46,9 @@ func (ps *Problems) add(field, format string, args ...any) {
 
 // MinSecret is the length of the shortest secret, in bytes.
 const MinSecret = 32
+
+// MaxHelp is the length of the longest help text, in bytes.
+const MaxHelp = 500
 
 var directoryName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 
@@ -103,6 +107,10 @@ func (c *Config) Validate() Problems {
 		if strings.ContainsAny(t.Issuer, ":\n\r") || !utf8.ValidString(t.Issuer) || len(t.Issuer) > 64 {
 			ps.add("factor.totp.issuer", "%q can't be an issuer; want at most 64 bytes without colon and line break", t.Issuer)
 		}
+	}
+
+	if len(c.Help) > MaxHelp || !utf8.ValidString(c.Help) || strings.ContainsFunc(c.Help, unicode.IsControl) {
+		ps.add("help", "the text must be one line of at most %d bytes; say where help is found, for example \"Service desk, phone 1234\"", MaxHelp)
 	}
 
 	if sd := c.SecurityDefaults; sd.Off && (sd.RegistrationGrace != nil && *sd.RegistrationGrace != Duration(DefaultRegistrationGrace) || !sd.Until.IsZero()) {

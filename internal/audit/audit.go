@@ -39,7 +39,6 @@ const (
 	AccountsAccepted    Type = "account_store_accepted"
 	AccessRefused       Type = "access_refused"
 	LegacyRefused       Type = "legacy_refused"
-	IdentityRefused     Type = "identity_header_refused"
 )
 
 // Event is one step. Fields that don't apply are empty.

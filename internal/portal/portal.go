@@ -5,7 +5,6 @@ package portal
 import (
 	"context"
 	"embed"
-	"errors"
 	"fmt"
 	"html/template"
 	"log/slog"
@@ -14,11 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddy-mfa/caddy-mfa/internal/account"
-	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
-	"github.com/caddy-mfa/caddy-mfa/internal/store"
 )
 
 // prefix is where the pages are, on every host.
@@ -210,9 +206,7 @@ func (v *visit) failed(err error) bool {
 	if err == nil {
 		return false
 	}
-	dependency := errors.Is(err, store.ErrUnavailable) || errors.Is(err, directory.ErrUnavailable) || errors.Is(err, account.ErrReplaced) ||
-		errors.Is(err, context.DeadlineExceeded)
-	if !dependency && v.r.Context().Err() == nil {
+	if !signin.Unavailable(err) && v.r.Context().Err() == nil {
 		v.Log.Error("serving page", "page", v.f.Target, "reference", v.f.Reference, "error", err)
 	} else {
 		v.Log.Warn("serving page: a dependency is unavailable", "reference", v.f.Reference, "error", err)

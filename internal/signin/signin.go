@@ -21,6 +21,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
+	"github.com/caddy-mfa/caddy-mfa/internal/store"
 	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
 )
 
@@ -50,6 +51,12 @@ var (
 	// ErrDenied says that a first factor can't be registered from here, or not without a temporary access pass.
 	ErrDenied = errors.New("registration is not allowed from here")
 )
+
+// Unavailable says whether an error means that something which must be asked doesn't answer, and may answer again by itself.
+func Unavailable(err error) bool {
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, directory.ErrUnavailable) || errors.Is(err, account.ErrReplaced) ||
+		errors.Is(err, context.DeadlineExceeded)
+}
 
 const (
 	// Fresh is how old the proof may be that a change of factors is made with.

@@ -1,7 +1,7 @@
 // Bench measures what caddy-mfa costs: the same binary with and without the directive, in front of the same application, in
 // rounds that alternate, so that a machine that gets slower gets slower for both.
 //
-//	go run ./cmd/bench [-rounds 7] [-seconds 2] [-connections 16]
+//	go run ./cmd/bench [-rounds 5] [-connections 16] [-only redis]
 //
 // Run it in the folder integration. It needs redis-server.
 package main
@@ -33,8 +33,7 @@ import (
 )
 
 var (
-	rounds      = flag.Int("rounds", 7, "rounds for each kind")
-	seconds     = flag.Float64("seconds", 2, "length of a round")
+	rounds      = flag.Int("rounds", 5, "rounds for each kind")
 	connections = flag.Int("connections", 16, "connections at once")
 	only        = flag.String("only", "", "measure only the kinds whose name contains this")
 )
@@ -62,7 +61,9 @@ type kind struct {
 	cookieFor string // the request's head, which a cookie of alice's is added to
 	redis     bool
 
-	perSecond, cpu, redisCPU, p50 []float64 // by round; CPU in microseconds per request, p50 in microseconds
+	// By round: requests per second, the ratio to plain Caddy, CPU per request that is added and Redis' CPU per request, and
+	// the median latency that is added, in microseconds.
+	perSecond, ratio, cpu, redisCPU, p50 []float64
 }
 
 func run() (err error) {
@@ -123,34 +124,24 @@ func run() (err error) {
 	if *only != "" {
 		kinds = slices.DeleteFunc(kinds, func(k *kind) bool { return k != plain && !strings.Contains(k.name, *only) })
 	}
-	fmt.Printf("%d CPUs, %d connections, %d rounds of %.1f s, alternating, each with new processes\n\n", runtime.NumCPU(), *connections, *rounds, *seconds)
-	for round := range *rounds {
-		// Each round begins with another kind, so that nothing that comes and goes meets the same one every time. Each
-		// measures a new process: two of the same binary can differ by several percent for as long as they live.
-		for i := range kinds {
-			k := kinds[(i+round)%len(kinds)]
-			if err := k.start(processes, dir); err != nil {
+	fmt.Printf("%d CPUs, %d connections, %d rounds of %d slots of %v, each round with new processes\n\n", runtime.NumCPU(), *connections, *rounds, slots, slot)
+	fmt.Printf("%-26s %9s %8s %22s %14s %14s %10s\n", "", "requests/s", "ratio", "(min–max by round)", "CPU µs added", "Redis' CPU", "p50 added")
+	for _, k := range kinds[1:] {
+		for range *rounds {
+			if err := pair(processes, dir, redisPid, plain, k); err != nil {
 				return fmt.Errorf("%s: %w", k.name, err)
 			}
-			if err := k.measure(redisPid, time.Second/2, nil); err != nil { // warm up
-				return err
-			}
-			if err := k.measure(redisPid, time.Duration(*seconds*float64(time.Second)), k); err != nil {
-				return err
-			}
-			if round < *rounds-1 {
-				processes.end(k.pid)
-			}
 		}
+		fmt.Printf("%-26s %9.0f %8.3f %12.3f–%.3f %14.1f %14.1f %8.0fµs\n", k.name, median(k.perSecond), median(k.ratio), slices.Min(k.ratio), slices.Max(k.ratio),
+			median(k.cpu), median(k.redisCPU), median(k.p50))
 	}
-	fmt.Printf("%-26s %9s %8s %22s %14s %14s %10s %10s\n", "", "requests/s", "ratio", "(min–max by round)", "CPU µs/request", "Redis' CPU", "p50 µs", "added")
+	fmt.Printf("%-26s %9.0f %8.3f\n", plain.name, median(plain.perSecond), 1.0)
 	for _, k := range kinds {
-		var ratios []float64
-		for i := range k.perSecond {
-			ratios = append(ratios, k.perSecond[i]/plain.perSecond[i])
+		if strings.HasPrefix(k.name, "mfa, ") && !strings.Contains(k.name, "redirect") && !strings.Contains(k.name, "no cache") {
+			if err := k.start(processes, dir); err != nil {
+				return err
+			}
 		}
-		fmt.Printf("%-26s %9.0f %8.3f %12.3f–%.3f %14.1f %14.1f %10.0f %+10.0f\n", k.name, median(k.perSecond), median(ratios), slices.Min(ratios), slices.Max(ratios),
-			median(k.cpu), median(k.redisCPU), median(k.p50), median(k.p50)-median(plain.p50))
 	}
 	return signIns(kinds)
 }
@@ -191,8 +182,56 @@ func site(global, body string) string {
 	return "{\nadmin off\npersist_config off\nauto_https off\nlog {\nlevel ERROR\n}\n" + global + "\n}\nhttp://localhost:{port} {\nbind 127.0.0.1\n" + body + "\n}\n"
 }
 
-// measure sends the request over and over for a time. It adds what it finds to in.
-func (k *kind) measure(redisPid int, length time.Duration, in *kind) error {
+// A round alternates between both kinds in short slots, because the machine's speed changes from one second to the next; and
+// begins with new processes, because two of the same binary can differ for as long as they live.
+const (
+	slots  = 24
+	slot   = 250 * time.Millisecond
+	warmUp = 1500 * time.Millisecond // memory that was never used is slow at first
+)
+
+// sample is what was seen in the slots of one kind.
+type sample struct {
+	requests      float64
+	length        time.Duration
+	cpu, redisCPU float64 // seconds
+	latencies     []float64
+}
+
+// pair measures one round of a kind beside plain Caddy.
+func pair(p *processes, dir string, redisPid int, plain, k *kind) error {
+	var samples [2]sample
+	kinds := [2]*kind{plain, k}
+	for _, k := range kinds {
+		if err := k.start(p, dir); err != nil {
+			return err
+		}
+		defer p.end(k.pid)
+		if err := k.measure(redisPid, warmUp, &sample{}); err != nil {
+			return err
+		}
+	}
+	for n := range slots {
+		which := (n + n/2) % 2 // A B B A A B B A …
+		if err := kinds[which].measure(redisPid, slot, &samples[which]); err != nil {
+			return err
+		}
+	}
+	a, b := samples[0], samples[1]
+	rate := func(s sample) float64 { return s.requests / s.length.Seconds() }
+	plain.perSecond = append(plain.perSecond, rate(a))
+	k.perSecond = append(k.perSecond, rate(b))
+	k.ratio = append(k.ratio, rate(b)/rate(a))
+	k.cpu = append(k.cpu, (b.cpu/b.requests-a.cpu/a.requests)*1e6)
+	if k.redis {
+		k.redisCPU = append(k.redisCPU, b.redisCPU/b.requests*1e6)
+	}
+	k.p50 = append(k.p50, median(b.latencies)-median(a.latencies))
+	return nil
+}
+
+// measure sends the request over and over for a time, and adds what it sees to s.
+func (k *kind) measure(redisPid int, length time.Duration, s *sample) error {
 	cpu, redisCPU := cpuOf(k.pid), cpuOf(redisPid)
 	begin := time.Now()
 	deadline := begin.Add(length)
@@ -209,17 +248,20 @@ func (k *kind) measure(redisPid int, length time.Duration, in *kind) error {
 			}
 			defer conn.Close()
 			r := bufio.NewReaderSize(conn, 16<<10)
-			for n := 0; time.Now().Before(deadline); n++ {
+			for n := 0; ; n++ {
 				sent := time.Now()
+				if sent.After(deadline) {
+					return
+				}
 				if _, err := conn.Write(k.request); err != nil {
 					errs <- err
 					return
 				}
 				if err := answer(r, k.want); err != nil {
-					errs <- fmt.Errorf("%s: %w", k.name, err)
+					errs <- err
 					return
 				}
-				if n%16 == 0 {
+				if n%8 == 0 {
 					latencies[c] = append(latencies[c], float64(time.Since(sent).Microseconds()))
 				}
 				done.Add(1)
@@ -232,18 +274,11 @@ func (k *kind) measure(redisPid int, length time.Duration, in *kind) error {
 		return err
 	default:
 	}
-	if in == nil {
-		return nil
-	}
-	n := float64(done.Load())
-	in.perSecond = append(in.perSecond, n/time.Since(begin).Seconds())
-	in.cpu = append(in.cpu, (cpuOf(k.pid)-cpu)*1e6/n)
-	redis := 0.0
-	if k.redis {
-		redis = (cpuOf(redisPid) - redisCPU) * 1e6 / n
-	}
-	in.redisCPU = append(in.redisCPU, redis)
-	in.p50 = append(in.p50, median(slices.Concat(latencies...)))
+	s.requests += float64(done.Load())
+	s.length += time.Since(begin)
+	s.cpu += cpuOf(k.pid) - cpu
+	s.redisCPU += cpuOf(redisPid) - redisCPU
+	s.latencies = append(s.latencies, slices.Concat(latencies...)...)
 	return nil
 }
 

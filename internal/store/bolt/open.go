@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 const (
@@ -57,7 +58,7 @@ func openFile(path string) (db *bbolt.DB, info os.FileInfo, err error) {
 	switch {
 	case err == nil:
 		return db, info, nil
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, nil, refuse(errors.New("another process has it open"), "stop that process, or keep state that several processes share in Redis")
 	case errors.Is(err, fs.ErrPermission):
 		return nil, nil, refuse(err, "let the user that runs this program read and write it (chown, chmod 0600)")

@@ -29,7 +29,7 @@ func (s *Store) fault(ctx context.Context, err error) error {
 	case slow(err):
 		err = fmt.Errorf("no answer within %v", s.patience)
 	}
-	return unavailable(fmt.Errorf("Redis at %s: %w", s.address, s.redact(err)))
+	return unavailable(fmt.Errorf("asking Redis at %s: %w", s.address, s.redact(err)))
 }
 
 // redact takes the password out of an error: an old server repeats a command that it doesn't know, and that may be AUTH.

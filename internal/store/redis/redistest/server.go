@@ -190,7 +190,7 @@ func (s *Server) do(args ...string) (string, error) {
 	c.do("AUTH", s.password) // an error where a test has taken the password away
 	answer, err := c.do(args...)
 	if err != nil {
-		return "", fmt.Errorf("Redis answered: %w", err)
+		return "", fmt.Errorf("the server answered: %w", err)
 	}
 	return answer, nil
 }
