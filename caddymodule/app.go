@@ -177,19 +177,25 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop ends what runs for this configuration. Requests that are in flight go on.
+// Stop takes the configuration out of force. What watches over requests that are in flight goes on until Cleanup: when the server
+// ends, Caddy may stop this app before those that wait for their requests.
 func (a *App) Stop() error {
 	active.unset(a)
+	return nil
+}
+
+// Cleanup ends what runs for this configuration and gives back what Provision has taken, also when it has failed half-way. A
+// configuration that was not started may run all the same, see ready.
+func (a *App) Cleanup() error {
 	a.once.Do(func() { a.err = errors.New("this configuration has been replaced") })
 	if a.runtime != nil {
 		a.runtime.stop()
 		a.runtime.done.Wait()
 	}
-	return nil
-}
-
-// Cleanup gives back what Provision has taken, also when it has failed half-way.
-func (a *App) Cleanup() error {
+	if current := active.get(); current != nil && current != a {
+		// This one may have set up the stores differently, and then failed.
+		current.configureStores()
+	}
 	if a.live == nil {
 		return nil
 	}
@@ -302,8 +308,18 @@ func (a *App) policy() *policy.Set {
 	return set
 }
 
+// configureStores hands this configuration's settings to stores that may have others from an earlier one.
+func (a *App) configureStores() {
+	for _, m := range []storeModule{a.sessions, a.accounts} {
+		if c, ok := m.(interface{ configure() }); ok {
+			c.configure()
+		}
+	}
+}
+
 // openStores opens the stores, and warns of what can be lost with them.
 func (a *App) openStores(ctx context.Context) error {
+	a.configureStores()
 	for _, m := range []storeModule{a.sessions, a.accounts} {
 		if o, ok := m.Store().(store.Opener); ok {
 			if err := o.Open(ctx); err != nil {

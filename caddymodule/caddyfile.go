@@ -174,16 +174,21 @@ func (p *parser) one(d *caddyfile.Dispenser, example string) (string, bool) {
 	return args[0], true
 }
 
-// duration reads an option that is a duration.
+// duration reads an option that is a duration. Zero is refused: it would be taken for the default.
 func (p *parser) duration(field *config.Duration, example string) option {
 	return func(d *caddyfile.Dispenser) {
+		name := d.Val()
 		text, ok := p.one(d, example)
 		if !ok {
 			return
 		}
 		value, err := config.ParseDuration(text)
-		if err != nil {
+		switch {
+		case err != nil:
 			p.wrong(d, "%v", err)
+			return
+		case value == 0:
+			p.wrong(d, "`%s` can't be 0; write for example `%s`", name, example)
 			return
 		}
 		*field = value
@@ -496,7 +501,8 @@ func (p *parser) securityDefaults(c *config.Config) option {
 //		}
 //	}
 //
-// With a matcher, the pages below /_mfa/ are served for the whole site all the same.
+// With a matcher, the pages below /_mfa/ are served for the whole site all the same, and what clients may not send is removed in
+// all of it.
 func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if !h.Next() {
 		return nil, h.ArgErr()
@@ -533,7 +539,9 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	}
 	routes := h.NewRoute(matcher, handler)
 	if matcher != nil {
-		routes = append(routes, h.NewRoute(nil, &Handler{PagesOnly: true})...)
+		pages := &Handler{PagesOnly: true}
+		pages.Identity = a.Identity
+		routes = append(routes, h.NewRoute(nil, pages)...)
 	}
 	return routes, nil
 }

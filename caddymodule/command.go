@@ -34,6 +34,7 @@ which must be a unix socket:
 
 Tell them where it is with --address, or with --config and the server's configuration.`,
 		CobraFunc: func(root *cobra.Command) {
+			root.Args, root.RunE = noSuchCommand, group("", "").RunE
 			root.AddCommand(demoCommand(), hashCommand(), userCommand(), accountsCommand())
 		},
 	})
@@ -70,11 +71,34 @@ func (s *server) call(method, path string, form url.Values, answer any) error {
 		headers.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	resp, err := caddycmd.AdminAPIRequest(address, method, path, headers, body)
+	if refusal, ok := refusalOf(err); ok {
+		return errors.New(refusal)
+	}
 	if err != nil {
 		return fmt.Errorf("%w\nIs the server running, and is %s its admin endpoint? Say which it is with --address or --config", err, address)
 	}
 	defer resp.Body.Close() // it was read
 	return json.NewDecoder(resp.Body).Decode(answer)
+}
+
+// refusalOf finds what a server has answered in an error of AdminAPIRequest, which keeps the answer to itself and gives only
+// this sentence.
+func refusalOf(err error) (string, bool) {
+	if err == nil {
+		return "", false
+	}
+	_, answer, ok := strings.Cut(err.Error(), "caddy responded with error: HTTP ")
+	if !ok {
+		return "", false
+	}
+	status, body, _ := strings.Cut(answer, ": ")
+	var told struct {
+		Error string `json:"error"`
+	}
+	if json.Unmarshal([]byte(body), &told) == nil && told.Error != "" {
+		return told.Error, true
+	}
+	return "the server answered with status " + status, true
 }
 
 func (s *server) print(c *cobra.Command, answer any, text func(w io.Writer)) error {
@@ -87,9 +111,22 @@ func (s *server) print(c *cobra.Command, answer any, text func(w io.Writer)) err
 	return e.Encode(answer)
 }
 
+// group is a command that does nothing but hold others. Cobra would take a word that it doesn't know for a call for help.
+func group(use, short string) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: noSuchCommand, RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
+}
+
+func noSuchCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	c.SilenceUsage = true
+	return fmt.Errorf("there is no command `%s %s`; `%[1]s --help` lists them", c.CommandPath(), args[0])
+}
+
 func userCommand() *cobra.Command {
 	s := &server{}
-	c := &cobra.Command{Use: "user", Short: "Users of the running server"}
+	c := group("user", "Users of the running server")
 	s.flags(c)
 
 	list := &cobra.Command{Use: "list", Short: "List the users", Args: cobra.NoArgs}
@@ -134,7 +171,7 @@ func userCommand() *cobra.Command {
 
 	reset := &cobra.Command{
 		Use: "reset <user>", Short: "Remove a user's factors and make a temporary access pass", Args: cobra.ExactArgs(1),
-		Long: "Remove every factor of a user and end his sessions. He can register again only with the temporary access pass that is shown.",
+		Long: "Remove every factor of a user and end every session. Who holds the temporary access pass that is shown can register again, and nobody else.",
 	}
 	reset.RunE = run(func(c *cobra.Command, args []string) error {
 		var p admin.Pass
@@ -142,7 +179,7 @@ func userCommand() *cobra.Command {
 			return err
 		}
 		return s.print(c, p, func(w io.Writer) {
-			fmt.Fprintf(w, "The factors of %s are removed, and his sessions have ended.\n", p.User)
+			fmt.Fprintf(w, "The factors of %s are removed, and every session has ended.\n", p.User)
 			printPass(w, p)
 		})
 	})
@@ -173,7 +210,7 @@ func userCommand() *cobra.Command {
 
 func accountsCommand() *cobra.Command {
 	s := &server{}
-	c := &cobra.Command{Use: "accounts", Short: "The account store of the running server"}
+	c := group("accounts", "The account store of the running server")
 	s.flags(c)
 	initialize := &cobra.Command{
 		Use: "init", Short: "Accept an account store that is empty or another one than before", Args: cobra.NoArgs,
@@ -196,8 +233,9 @@ second factor as its owner. Restore the store if you can. Accept it as it is onl
 func hashCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "hash-password [<user>]", Short: "Read a password and print the line for users.yaml", Args: cobra.MaximumNArgs(1),
-		Long: "Read a password, from the terminal without showing it or from standard input, and print the line for users.yaml.\nHow easy it is to guess is said on standard error.",
+		Long: "Read a password, from the terminal without showing it or from standard input, and print the line for users.yaml.\nHow easy it is to guess is said on standard error; who names the user hears also whether the name gives it away.",
 	}
+	asJSON := c.Flags().Bool("json", false, "print JSON")
 	c.RunE = run(func(c *cobra.Command, args []string) error {
 		text, err := readPassword(c)
 		if err != nil {
@@ -207,9 +245,13 @@ func hashCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		{
-			fmt.Fprintln(c.ErrOrStderr(), password.Strength(text, args...).Sentence())
+		estimate := password.Strength(text, args...)
+		if *asJSON {
+			return (&server{json: true}).print(c, map[string]any{
+				"password": encoded, "score": estimate.Score, "weak": estimate.Weak(), "crack_time": estimate.CrackTime,
+			}, nil)
 		}
+		fmt.Fprintln(c.ErrOrStderr(), estimate.Sentence())
 		fmt.Fprintf(c.OutOrStdout(), "password: %s\n", encoded)
 		return nil
 	})

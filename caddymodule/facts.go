@@ -1,9 +1,11 @@
 package caddymodule
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,14 +50,43 @@ func (a asked) target() string {
 	return a.url.RequestURI()
 }
 
-// clientAddress is the address that Caddy has found, behind the proxies that it trusts.
+// clientAddress is the address that Caddy has found, behind the proxies that it trusts. It is the zero Addr if nobody knows.
 func clientAddress(r *http.Request) netip.Addr {
 	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	address, err := netip.ParseAddr(text)
-	if err != nil {
+	if err != nil || !vouched(r, address) {
 		return netip.Addr{}
 	}
 	return address.Unmap()
+}
+
+// vouched says whether a trusted proxy wrote the address. Caddy passes over what is none, such as the word "unknown" of a proxy
+// that hides its clients (RFC 7239, section 6.2): what stands to the left of that is the client's own text.
+func vouched(r *http.Request, address netip.Addr) bool {
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); !trusted {
+		return true
+	}
+	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return false
+	}
+	for _, name := range server.ClientIPHeaders {
+		for _, value := range slices.Backward(r.Header.Values(name)) {
+			for _, part := range slices.Backward(strings.Split(value, ",")) {
+				if part = strings.TrimSpace(part); part == "" {
+					continue
+				}
+				if host, _, err := net.SplitHostPort(part); err == nil {
+					part = host
+				}
+				part, _, _ = strings.Cut(part, "%")
+				if a, err := netip.ParseAddr(part); err != nil || a == address {
+					return err == nil
+				}
+			}
+		}
+	}
+	return true
 }
 
 // overHTTPS says whether the browser talks https: to us, or to a proxy that Caddy trusts and that says so, as every proxy
@@ -100,16 +131,26 @@ func (h *Handler) request(r *http.Request, asked asked, now time.Time) gate.Requ
 		Asked: asked.path(), Rewritten: r.URL.EscapedPath(),
 		Authorization: r.Header["Authorization"], UserInfo: asked.url.User != nil,
 	}
+	g.Cookie = sessionCookie(r, host, https)
+	return g
+}
+
+// passedCookieKey is where passBy keeps the value of the session cookie.
+type passedCookieKey struct{}
+
+// sessionCookie is the value of the session cookie, also where a handler of ours that the request has come through has taken the
+// cookie out of it.
+func sessionCookie(r *http.Request, host string, https bool) string {
 	if https || localHosts[host] {
-		g.Cookie = session.CookieValue(r, session.CookieName, https)
-	}
-	if g.Cookie == "" {
-		// A handler of ours that the request has come through already has taken the cookie out of it.
-		if conn, ok := session.FromContext(r.Context()); ok {
-			g.Cookie = conn.Subject.Cookie
+		if cookie := session.CookieValue(r, session.CookieName, https); cookie != "" {
+			return cookie
 		}
 	}
-	return g
+	if conn, ok := session.FromContext(r.Context()); ok {
+		return conn.Subject.Cookie
+	}
+	cookie, _ := r.Context().Value(passedCookieKey{}).(string)
+	return cookie
 }
 
 // facts is what our own pages and answers need to know.

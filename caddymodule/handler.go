@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -24,8 +25,8 @@ func init() { caddy.RegisterModule(new(Handler)) }
 type Handler struct {
 	config.Application
 
-	// Serves the pages below /_mfa/ and lets everything else pass unseen. The Caddyfile adds such a handler to the whole
-	// site where the directive has a matcher. Default: false.
+	// Serves the pages below /_mfa/ and guards nothing: every other request passes, without our cookies and what a client may
+	// not send. The Caddyfile adds such a handler to the whole site where the directive has a matcher. Default: false.
 	PagesOnly bool `json:"pages_only,omitempty"`
 
 	app             *App
@@ -69,7 +70,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	asked := askedOf(r)
 	ours := portal.Owns(asked.path())
 	if h.PagesOnly && !ours {
-		return next.ServeHTTP(w, r)
+		return h.passBy(w, r, next)
 	}
 	rt, err := h.app.ready()
 	if err != nil {
@@ -106,6 +107,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			r.Header.Del("Authorization")
 		}
 		h.identify(r, out)
+		if r.Body != nil && r.Body != http.NoBody {
+			defer endUpload(conn, w)()
+		}
 		return letPass(w, r, next)
 	}
 
@@ -127,6 +131,36 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		rt.portal.Refuse(w, r, facts, out.User.Name, out.Decision)
 	}
 	return nil
+}
+
+// passBy lets a request on in the part of a site that is not guarded. The application behind it is the one that trusts our
+// headers in the other part, and a connection that it upgrades there leads past the guard.
+func (h *Handler) passBy(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if _, guarded := session.FromContext(r.Context()); guarded {
+		return next.ServeHTTP(w, r) // with what the guard has written
+	}
+	h.hygiene.clean(r.Header)
+	normalizeUpgrade(r.Header)
+	// A guard may come behind this one.
+	if cookie := sessionCookie(r, hostOf(r), overHTTPS(r)); cookie != "" {
+		r = r.WithContext(context.WithValue(r.Context(), passedCookieKey{}, cookie))
+	}
+	return letPass(w, r, next)
+}
+
+// endUpload has the server read no more of a request's body when ctx ends. Otherwise whoever closes the body would first read on
+// for a while, as slowly as it comes. The function that it returns must be called before the handler returns.
+func endUpload(ctx context.Context, w http.ResponseWriter) (stop func()) {
+	done := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(done)
+		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // where there are none, it is read
+	})
+	return func() {
+		if !cancel() {
+			<-done
+		}
+	}
 }
 
 // letPass calls the application, without our cookies in the request, and without cookies in our names and invitations to legacy

@@ -11,10 +11,8 @@ import (
 // hygiene takes out of a request what a client may not send: headers that an application could take for the identity that
 // we write, in whatever spelling, and headers that tell some applications that the request is for another URL.
 type hygiene struct {
-	byLength [maxForbidden + 1][]string // folded names
+	byLength [][]string // folded names
 }
-
-const maxForbidden = 64
 
 // overrides are headers that some applications read in place of the request's own line, and Proxy, which CGI turns into the
 // variable HTTP_PROXY.
@@ -29,7 +27,10 @@ func newHygiene(identity config.Identity) *hygiene {
 	h := &hygiene{}
 	for _, name := range slices.Concat(overrides, standardIdentity, []string{identity.User, identity.Groups, identity.Name, identity.Email}) {
 		folded := config.FoldHeader(name)
-		if len(folded) <= maxForbidden && !slices.Contains(h.byLength[len(folded)], folded) {
+		for len(h.byLength) <= len(folded) {
+			h.byLength = append(h.byLength, nil)
+		}
+		if !slices.Contains(h.byLength[len(folded)], folded) {
 			h.byLength[len(folded)] = append(h.byLength[len(folded)], folded)
 		}
 	}
@@ -38,7 +39,7 @@ func newHygiene(identity config.Identity) *hygiene {
 
 func (h *hygiene) clean(header http.Header) {
 	for name := range header {
-		if len(name) <= maxForbidden {
+		if len(name) < len(h.byLength) {
 			for _, forbidden := range h.byLength[len(name)] {
 				if foldsTo(name, forbidden) {
 					delete(header, name)

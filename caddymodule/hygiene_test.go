@@ -42,6 +42,15 @@ func TestNoSpellingOfAnIdentitySurvives(t *testing.T) {
 	}
 }
 
+func TestNoLengthOfAnIdentityIsTooLong(t *testing.T) {
+	name := "X-" + strings.Repeat("Long-", 20) + "User"
+	h := newHygiene(config.Identity{User: name})
+	in := headers(name, "root", strings.ReplaceAll(name, "-", "_"), "root", name+"s", "kept", "X-"+strings.Repeat("A", 300), "kept")
+	if h.clean(in); len(in) != 2 {
+		t.Fatalf("left or lost: %v", in)
+	}
+}
+
 func TestConnectionNamesOnlyWhatItIsNeededFor(t *testing.T) {
 	for in, want := range map[string]string{
 		"close": "close", "keep-alive": "keep-alive", "Upgrade": "Upgrade", "keep-alive, Upgrade": "keep-alive, Upgrade", "TE, close": "TE, close",

@@ -3,6 +3,8 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,7 +59,7 @@ func (s *sink) SignIn(r audit.SignIn) {
 	}
 	signInsTotal.WithLabelValues(result).Inc()
 	s.signIn.Info("sign-in",
-		zap.String("id", r.ID), zap.Time("createdDateTime", r.Created), zap.String("userPrincipalName", r.UserPrincipalName),
+		zap.String("id", r.ID), zap.String("createdDateTime", r.Created.UTC().Format(time.RFC3339Nano)), zap.String("userPrincipalName", r.UserPrincipalName),
 		zap.String("userDisplayName", r.UserDisplayName), zap.String("userId", r.UserID), zap.String("appDisplayName", r.AppDisplayName),
 		zap.String("ipAddress", r.IPAddress), zap.String("clientAppUsed", r.ClientAppUsed), zap.String("userAgent", r.UserAgent),
 		zap.String("correlationId", r.CorrelationID), zap.Bool("isInteractive", r.IsInteractive),
@@ -153,16 +155,37 @@ func registerMetrics(r *prometheus.Registry) error {
 }
 
 // activeApp is the app of the configuration that is in force, for what Caddy provides no way to: metrics, admin endpoints.
-type activeApp struct{ app atomic.Pointer[App] }
+//
+// A reload starts the next configuration before it stops the one before, and stops the next one again if it fails half-way. So
+// those that have started and not stopped are kept, the newest last.
+type activeApp struct {
+	app     atomic.Pointer[App]
+	mu      sync.Mutex
+	started []*App
+}
 
 var active activeApp
 
 func (c *activeApp) get() *App { return c.app.Load() }
 
-func (c *activeApp) set(a *App) { c.app.Store(a) }
+func (c *activeApp) set(a *App) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.started = append(c.started, a)
+	c.app.Store(a)
+}
 
-// unset forgets a, unless a newer one is in force.
-func (c *activeApp) unset(a *App) { c.app.CompareAndSwap(a, nil) }
+// unset forgets a. What has started before it is in force again, unless something newer is.
+func (c *activeApp) unset(a *App) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.started = slices.DeleteFunc(c.started, func(other *App) bool { return other == a })
+	if len(c.started) == 0 {
+		c.app.Store(nil)
+		return
+	}
+	c.app.Store(c.started[len(c.started)-1])
+}
 
 // unavailable logs what doesn't answer, at most once a second.
 func (rt *runtime) unavailable(a *App, err error) {

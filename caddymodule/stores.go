@@ -136,6 +136,7 @@ func (*BoltStore) Shared() bool { return false }
 type RedisStore struct {
 	config.Redis
 	handle
+	settings redis.Config
 }
 
 // CaddyModule returns the Caddy module information.
@@ -143,7 +144,7 @@ func (*RedisStore) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "mfa.stores.redis", New: func() caddy.Module { return new(RedisStore) }}
 }
 
-// Provision resolves the settings, and hands those that may change to the client if there is one already.
+// Provision resolves the settings. A client that there is already gets them with configure.
 func (r *RedisStore) Provision(caddy.Context) error {
 	if err := r.Validate().Err(); err != nil {
 		return err
@@ -157,22 +158,22 @@ func (r *RedisStore) Provision(caddy.Context) error {
 			return err
 		}
 	}
-	settings := redis.Config{
+	r.settings = redis.Config{
 		Addresses: []string{c.Address}, Username: c.Username, Password: c.Password, Database: c.Database, Prefix: c.Prefix,
 	}
 	if c.TLS != nil {
 		var err error
-		if settings.TLS, err = redisTLS(c.TLS, repl); err != nil {
+		if r.settings.TLS, err = redisTLS(c.TLS, repl); err != nil {
 			return err
 		}
 	}
 	key := strings.Join([]string{"redis", c.Address, strconv.Itoa(c.Database), c.Prefix}, " ")
-	if err := r.acquire(key, func() closer { return redis.New(settings) }); err != nil {
-		return err
-	}
-	r.store.(*redis.Store).Reconfigure(settings)
-	return nil
+	return r.acquire(key, func() closer { return redis.New(r.settings) })
 }
+
+// configure hands the client those settings that may change while it is open. It waits for the start: Provision also runs for
+// configurations that are refused later, and must not take the password away from the one that is in force.
+func (r *RedisStore) configure() { r.store.(*redis.Store).Reconfigure(r.settings) }
 
 func redisTLS(c *config.RedisTLS, repl *caddy.Replacer) (*tls.Config, error) {
 	settings := &tls.Config{MinVersion: tls.VersionTLS12}
@@ -235,8 +236,9 @@ func (l *live) recheck(partition string) {
 	l.connections.Recheck(user)
 }
 
-// Destruct lets go of the stores.
+// Destruct lets go of the stores, and ends what is still in flight behind them: the configuration that would judge it is gone.
 func (l *live) Destruct() error {
+	l.connections.EndAll()
 	for _, stop := range l.stop {
 		stop()
 	}

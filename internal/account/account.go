@@ -29,6 +29,9 @@ type State struct {
 	// known browsers that were issued before end with it.
 	Epoch uint64 `json:"epoch"`
 
+	// EpochBy is the session in which the person has begun this epoch. It outlives the one before; empty: none does.
+	EpochBy string `json:"epoch_by,omitempty"`
+
 	// GraceStarted is when the time to register a second factor began to run: at the first sign-in for which one
 	// was required. It is set once, whatever is configured later.
 	GraceStarted time.Time `json:"grace_started,omitzero"`
@@ -101,6 +104,15 @@ func (a *Account) Credential(id string) (mfa.Credential, bool) {
 
 // Exists says whether the person has ever signed in, or an administrator has done something for him.
 func (a *Account) Exists() bool { return a.read.versions[stateKey] != 0 }
+
+// BeginEpoch ends the sessions and known browsers that were issued before, but for the session in which the person does
+// this himself; empty: every one.
+func (a *Account) BeginEpoch(by string) { a.State.Epoch, a.State.EpochBy = a.State.Epoch+1, by }
+
+// Honors says whether a session was issued with the factors that the account has, or is the one that has changed them.
+func (a *Account) Honors(s *mfa.Session) bool {
+	return s.CredentialEpoch == a.State.Epoch || s.CredentialEpoch+1 == a.State.Epoch && s.ID == a.State.EpochBy && s.ID != ""
+}
 
 // Registered says whether the person has a factor of his own: one that lasts, unlike recovery codes and temporary
 // access passes.

@@ -401,3 +401,30 @@ func TestWhatCantBeReadIsUnavailable(t *testing.T) {
 		t.Fatalf("store fails: %v", err)
 	}
 }
+
+func TestAnEpochEndsEverySessionButTheOneThatBeganIt(t *testing.T) {
+	a := &Account{State: State{Epoch: 4}}
+	own, other := &mfa.Session{ID: "own", CredentialEpoch: 4}, &mfa.Session{ID: "other", CredentialEpoch: 4}
+	if !a.Honors(own) || !a.Honors(other) {
+		t.Error("sessions of the epoch are not honored")
+	}
+	a.BeginEpoch("own")
+	if !a.Honors(own) || a.Honors(other) {
+		t.Error("after a change in the session own, that one alone goes on")
+	}
+	for reason, s := range map[string]*mfa.Session{
+		"older than the change":              {ID: "own", CredentialEpoch: 3},
+		"from an epoch that has not come":    {ID: "own", CredentialEpoch: 6},
+		"another's of the epoch before":      {ID: "ow", CredentialEpoch: 4},
+		"without an id, of the epoch before": {CredentialEpoch: 4},
+	} {
+		if a.Honors(s) {
+			t.Error(reason)
+		}
+	}
+	own.CredentialEpoch = 5
+	a.BeginEpoch("")
+	if a.Honors(own) || a.Honors(&mfa.Session{CredentialEpoch: 5}) {
+		t.Error("an administrator's change ends every session")
+	}
+}

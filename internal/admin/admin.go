@@ -154,7 +154,7 @@ func (s *Service) Show(ctx context.Context, name string, now time.Time) (*Detail
 		}
 	}
 	for _, ses := range sessions {
-		if ses.CredentialEpoch != a.State.Epoch {
+		if !a.Honors(ses) {
 			continue // ended with the factors that it was begun with
 		}
 		row := Session{
@@ -248,7 +248,7 @@ func (s *Service) Reset(ctx context.Context, name string, now time.Time) (*Pass,
 			a.Remove(c.ID)
 		}
 		a.ForgetCodes()
-		a.State.Epoch++
+		a.BeginEpoch("")
 		a.State.PassRequired = true
 		return putPass(a, made, pass.DefaultLifetime, now)
 	})
@@ -264,7 +264,7 @@ func (s *Service) Block(ctx context.Context, name, reason string, now time.Time)
 	u, err := s.change(ctx, name, now, audit.Event{Type: audit.UserBlocked, Reason: reason}, func(a *account.Account) error {
 		if a.State.Blocked == nil {
 			a.State.Blocked = &account.Block{At: now, Reason: reason}
-			a.State.Epoch++
+			a.BeginEpoch("")
 		}
 		return nil
 	})

@@ -157,8 +157,14 @@ func (g *Gate) Owner(ctx context.Context, current session.Current) (*mfa.User, *
 	if err != nil {
 		return nil, nil, err
 	}
+	if s.CredentialEpoch > a.State.Epoch {
+		// Another process has changed the account, and the news of the session has come first.
+		if a, err = g.Accounts.Load(ctx, s.User); err != nil {
+			return nil, nil, err
+		}
+	}
 	// An account that is not there has vanished since: there was one when the session began.
-	if !a.Exists() || a.State.Blocked != nil || a.State.Epoch != s.CredentialEpoch {
+	if !a.Exists() || a.State.Blocked != nil || !a.Honors(s) {
 		return nil, nil, session.ErrEnded
 	}
 	return user, a, nil

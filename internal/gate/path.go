@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"strings"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // Paths is a list of paths and prefixes.
@@ -30,7 +32,7 @@ func NewPaths(patterns []string) Paths {
 
 // Contain says whether a path, as it stands in a request, is in the list whoever reads it. A path that two programs could read
 // differently is in no list: one that needs decoding twice, that climbs, that has a parameter, an empty or a
-// dot segment, an encoded slash, a backslash or a control character.
+// dot segment, an encoded slash, a backslash or a control character, or what some programs fold to one of these.
 func (ps Paths) Contain(escaped string) bool {
 	if len(ps) == 0 {
 		return false
@@ -74,20 +76,30 @@ func plainPath(escaped string) (string, bool) {
 			return "", false
 		}
 	}
-	if !utf8.ValidString(plain) {
+	if !utf8.ValidString(plain) || !oneReading(plain) {
 		return "", false
 	}
+	// Programs that fold look-alikes see a dot in one of full width, and a slash in U+2100.
+	if folded := norm.NFKC.String(plain); folded != plain && (!oneReading(folded) || strings.Count(folded, "/") != strings.Count(plain, "/")) {
+		return "", false
+	}
+	return plain, true
+}
+
+// oneReading says whether everybody finds the same segments in a decoded path, and takes none of them for a step up.
+func oneReading(plain string) bool {
 	for i := range len(plain) {
 		switch c := plain[i]; {
 		case c < 0x20, c == 0x7f, c == '\\', c == ';', c == '%', c == '?', c == '#':
-			return "", false
+			return false
 		case c == '/':
 			rest := plain[i+1:]
 			segment, _, _ := strings.Cut(rest, "/")
-			if segment == "." || segment == ".." || segment == "" && rest != "" {
-				return "", false
+			// Windows drops dots and spaces at the end of a name: ".. " climbs there too.
+			if strings.TrimRight(segment, " .") == "" && rest != "" {
+				return false
 			}
 		}
 	}
-	return plain, true
+	return true
 }

@@ -8,7 +8,7 @@ import (
 
 func TestBypassHoldsForPlainPathsOnly(t *testing.T) {
 	ps := NewPaths([]string{"/healthz", "/public/*", "/ünïcode/*"})
-	for _, inside := range []string{"/healthz", "/public/", "/public/a", "/public/a/b.css", "/public/a%20b", "/public/%C3%A9", "/%C3%BCn%C3%AFcode/x", "/public/a:b@c!d$e&f'(g)*h+i,j=k", "/public/..a", "/public/a..", "/public/a/"} {
+	for _, inside := range []string{"/healthz", "/public/", "/public/a", "/public/a/b.css", "/public/a%20b", "/public/%C3%A9", "/%C3%BCn%C3%AFcode/x", "/public/a:b@c!d$e&f'(g)*h+i,j=k", "/public/..a", "/public/a..", "/public/a%e2%80%a6", "/public/%ef%bc%a1", "/public/a/"} {
 		if !ps.Contain(inside) {
 			t.Errorf("%s is not inside", inside)
 		}
@@ -46,6 +46,14 @@ func TestBypassHoldsForPlainPathsOnly(t *testing.T) {
 		"encoded question mark":      "/public/%3fx",
 		"not UTF-8":                  "/public/%ff",
 		"overlong slash":             "/public/..%c0%afadmin",
+		"dots and a space":           "/public/..%20/admin",
+		"dots and a dot":             "/public/.../admin",
+		"a space":                    "/public/%20/admin",
+		"dots of full width":         "/public/%ef%bc%8e%ef%bc%8e/admin",
+		"slash of full width":        "/public/..%ef%bc%8fadmin",
+		"a sign with a slash in it":  "/public/%e2%84%80",
+		"semicolon of full width":    "/public/..%ef%bc%9b/admin",
+		"ellipsis":                   "/public/%e2%80%a6/admin",
 		"empty":                      "",
 		"asterisk":                   "*",
 		"absolute":                   "http://host/public/a",

@@ -64,7 +64,8 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 		return
 	}
 	pg := v.page("account.title")
-	pg.Name, pg.User, pg.Application = "account", st.User.Name, v.f.Application
+	pg.as(st)
+	pg.Name, pg.Application = "account", v.f.Application
 	data := accountPage{
 		page: pg, Session: st.Current.Session.ID, Factors: overview.Apps, Removable: len(overview.Apps) > 1,
 		MayAdd:    len(overview.Apps) < signin.MaxApps && (len(overview.Apps) > 0 || st.Decision.Offer),

@@ -7,18 +7,21 @@ import (
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
+	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 )
 
 // page is what stands on every page.
 type page struct {
 	speaker
 	Name        string // of the page, to come back to
+	Query       string // what its address needs to come back to it, besides the token
 	Lang, Dir   string
 	Title       string
 	Prefix      string
 	Host        string
 	Application string
 	User        string // who is signed in, or on the way
+	Pending     bool   // he is on the way
 	Help        string
 	Token       string // where the browser is going, sealed
 	Reference   string // shown where something went wrong
@@ -53,6 +56,11 @@ func (p *Portal) page(r *http.Request, f Facts, title string) *page {
 		pg.Languages = append(pg.Languages, languageChoice{l, l.Tag == lang.Tag})
 	}
 	return pg
+}
+
+// as says whose page it is.
+func (pg *page) as(st signin.State) {
+	pg.User, pg.Pending = st.User.Name, st.Current.Session.Pending
 }
 
 // withReference shows the reference that stands in the log.
@@ -90,7 +98,9 @@ func (p *Portal) render(w http.ResponseWriter, pg *page, status int, name string
 		h.Set("Content-Security-Policy", contentSecurityPolicy+"*")
 	} else {
 		h.Set("Content-Security-Policy", contentSecurityPolicy+"'none'")
-		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		if pg.facts.Secure {
+			h.Set("Cross-Origin-Opener-Policy", "same-origin") // means nothing elsewhere, and browsers complain
+		}
 		h.Set("X-Frame-Options", "DENY")
 	}
 	w.WriteHeader(status)

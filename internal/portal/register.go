@@ -39,14 +39,20 @@ type codesPage struct {
 
 func (v *visit) getRegister() {
 	st, challenge, err := v.Service.Registration(v.r.Context(), v.client)
+	choose := v.r.URL.Query().Get("page") == "choose"
 	if errors.Is(err, signin.ErrStep) {
+		if !choose && st.Step == signin.Done && st.Account.Registered() {
+			// He has finished, and has come back by the browser's button.
+			v.moveOn()
+			return
+		}
 		v.showRegister(st, http.StatusOK, func(*page) {})
 		return
 	}
 	if v.failed(err) {
 		return
 	}
-	if v.r.URL.Query().Get("page") == "choose" {
+	if choose {
 		v.showRegister(st, http.StatusOK, func(*page) {})
 		return
 	}
@@ -64,7 +70,8 @@ func (v *visit) showRegister(st signin.State, status int, prepare func(*page)) {
 		return
 	}
 	pg := v.page("register.title")
-	pg.Name, pg.User = "register", st.User.Name
+	pg.as(st)
+	pg.Name, pg.Query = "register", "page=choose"
 	data := registerPage{page: pg, Session: st.Current.Session.ID, Lead: "register.lead"}
 	switch {
 	case st.Decision.Reason == policy.RecoveryUsed:
@@ -83,7 +90,8 @@ func (v *visit) showRegister(st signin.State, status int, prepare func(*page)) {
 
 func (v *visit) showApp(st signin.State, ch mfa.Challenge, status int, prepare func(*page)) {
 	pg := v.page("app.title")
-	pg.Name, pg.User = "register", st.User.Name
+	pg.as(st)
+	pg.Name = "register"
 	qr, err := qrCode(ch.URI, pg.T("app.step_scan"))
 	if v.failed(err) {
 		return
@@ -140,8 +148,9 @@ func (v *visit) beginRegistration() {
 		switch {
 		case errors.Is(err, signin.ErrTooMany):
 			v.showRegister(st, http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("", pg.T("register.too_many")) })
-		case errors.Is(err, signin.ErrDenied) && len(st.Ways(v.f.Now)) > 0:
-			v.next("verify") // with the temporary access pass that he was given
+		case errors.Is(err, signin.ErrDenied) && len(st.Ways(v.f.Now)) > 0 && !st.Current.Proofs.Has(mfa.TemporaryAccessPass):
+			// With the temporary access pass that he was given. Who is in his grace period is signed in already.
+			v.redirect(prefix + "verify?for=" + forChange + "&t=" + v.token)
 		case errors.Is(err, signin.ErrDenied):
 			v.showRegister(st, http.StatusForbidden, func(pg *page) { pg.wrong("", pg.T("register.denied")) })
 		default:
@@ -208,7 +217,7 @@ func (v *visit) finishRegistration() {
 
 func (v *visit) showCodes(st signin.State, codes []string, lead string) {
 	pg := v.page("codes.title")
-	pg.User = st.User.Name
+	pg.as(st)
 	pg.Languages = nil // the page can't be shown a second time
 	v.render(v.w, pg, http.StatusOK, "codes", codesPage{pg, st.Current.Session.ID, lead, codes})
 }

@@ -3,6 +3,7 @@ package portal
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
@@ -84,7 +85,7 @@ func (v *visit) advance(st signin.State) {
 		v.next("register")
 	case signin.Blocked:
 		pg := v.page("")
-		pg.User = st.User.Name
+		pg.as(st)
 		v.refused(v.w, pg, st.Decision)
 	default:
 		if st.Decision.Offer && st.Current.Session.Postponed.IsZero() {
@@ -113,7 +114,8 @@ func (v *visit) getSignOut() {
 		return
 	}
 	pg := v.page("signout.title")
-	pg.Name, pg.User = "signout", st.User.Name
+	pg.as(st)
+	pg.Name = "signout"
 	v.render(v.w, pg, http.StatusOK, "signout", pg)
 }
 
@@ -146,5 +148,13 @@ func (v *visit) postLanguage() {
 	if _, ok := routes()[page]; !ok || page == "" || page == "language" {
 		page = "signin"
 	}
-	v.next(page)
+	query := url.Values{}
+	asked, err := url.ParseQuery(v.form("query"))
+	for _, name := range []string{"for", "method", "page"} {
+		if err == nil && asked.Has(name) {
+			query.Set(name, asked.Get(name))
+		}
+	}
+	query.Set("t", v.token)
+	v.redirect(prefix + page + "?" + query.Encode())
 }

@@ -57,7 +57,8 @@ func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, s
 		method = ways[0]
 	}
 	pg := v.page("verify.title")
-	pg.Name, pg.User = "verify", st.User.Name
+	pg.as(st)
+	pg.Name, pg.Query = "verify", query(method, purpose).Encode()
 	data := verifyPage{
 		page: pg, Session: st.Current.Session.ID, Method: method, Purpose: purpose,
 		Lead: "verify." + string(method) + ".lead", Label: "verify." + string(method) + ".label",
@@ -68,15 +69,22 @@ func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, s
 	}
 	for _, m := range ways {
 		if m != method {
-			q := url.Values{"t": {v.token}, "method": {string(m)}}
-			if purpose != "" {
-				q.Set("for", purpose)
-			}
+			q := query(m, purpose)
+			q.Set("t", v.token)
 			data.Others = append(data.Others, way{prefix + "verify?" + q.Encode(), "verify." + string(m) + ".way"})
 		}
 	}
 	prepare(pg)
 	v.render(v.w, pg, status, "verify", data)
+}
+
+// query leads to the page of a method.
+func query(m mfa.Method, purpose string) url.Values {
+	q := url.Values{"method": {string(m)}}
+	if purpose != "" {
+		q.Set("for", purpose)
+	}
+	return q
 }
 
 func (v *visit) postVerify() {
@@ -108,6 +116,10 @@ func (v *visit) postVerify() {
 	}
 	v.setCookies(cookies)
 	if st.Step == signin.Done && purpose == forChange {
+		if !st.Account.Registered() {
+			v.next("register") // the pass was for that
+			return
+		}
 		v.redirect(prefix + "account?confirmed")
 		return
 	}

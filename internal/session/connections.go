@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
@@ -19,6 +20,7 @@ type Connections struct {
 	seed   maphash.Seed
 	shards [connectionShards]connectionShard
 	news   chan mfa.UserID // whose connections are to be judged at once; zero: everybody's
+	ended  atomic.Bool     // see EndAll
 }
 
 const connectionShards = 64
@@ -89,6 +91,9 @@ func (c *Connections) Open(ctx context.Context, current Current, subject Subject
 	conn.shard.mu.Lock()
 	conn.shard.open[conn] = struct{}{}
 	conn.shard.mu.Unlock()
+	if c.ended.Load() {
+		conn.cancel(ErrEnded)
+	}
 	return conn
 }
 
@@ -117,6 +122,12 @@ func (c *Connections) Len() int {
 		c.shards[i].mu.Unlock()
 	}
 	return n
+}
+
+// EndAll ends every connection, also those that are being opened. It is for when nobody judges them any more.
+func (c *Connections) EndAll() {
+	c.ended.Store(true)
+	c.judge(context.Background(), mfa.UserID{}, time.Time{}, func(context.Context, *Connection, time.Time) bool { return false })
 }
 
 // Judge says whether an open connection may go on.

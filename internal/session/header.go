@@ -104,6 +104,7 @@ func RemoveSetCookies(h http.Header) {
 
 func setsOurs(line string) bool {
 	pair, _, _ := strings.Cut(line, ";")
-	name, _, _ := strings.Cut(pair, "=")
+	// Browsers keep a cookie without a name, and send its value alone: "=a=b" comes back as the cookie a.
+	name, _, _ := strings.Cut(strings.TrimLeft(pair, " \t="), "=")
 	return ours(strings.TrimSpace(name))
 }

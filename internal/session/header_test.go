@@ -63,6 +63,7 @@ func FuzzRemoveCookies(f *testing.F) {
 func TestApplicationCannotSetOurCookies(t *testing.T) {
 	h := http.Header{"Set-Cookie": {
 		"a=1; Path=/", "mfa_session=x", "__Host-mfa_session=x; Secure; Path=/", " mfa_browser =y; Domain=example.com", "b=mfa_session", "mfa_language=", "mfa_session",
+		"=mfa_session=x", " = __Host-mfa_session=x; Secure; Path=/",
 	}}
 	RemoveSetCookies(h)
 	if want := []string{"a=1; Path=/", "b=mfa_session"}; !slices.Equal(h["Set-Cookie"], want) {

@@ -351,6 +351,16 @@ func (m *Manager) Elevate(ctx context.Context, c Current, now time.Time, change 
 	return elevated, cookie, nil
 }
 
+// Update changes a session, as Elevate does, and leaves its token: what can be reached with it is the same as before, or less.
+func (m *Manager) Update(ctx context.Context, c Current, now time.Time, change func(*mfa.Session) error) (Current, error) {
+	updated, err := m.change(ctx, c, now, change)
+	if err != nil {
+		return Current{}, err
+	}
+	updated.Proofs = updated.Session.Proofs
+	return updated, nil
+}
+
 // change changes a session in the store.
 func (m *Manager) change(ctx context.Context, c Current, now time.Time, change func(*mfa.Session) error) (Current, error) {
 	var changed Current

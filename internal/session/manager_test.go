@@ -48,11 +48,14 @@ func (s *countingStore) List(ctx context.Context, p, prefix string) ([]store.Rec
 }
 
 func (s *countingStore) Commit(ctx context.Context, c store.Commit) ([]store.Version, error) {
-	s.writes.Add(1)
 	if s.down.Load() {
 		return nil, store.ErrUnavailable
 	}
-	return s.Store.Commit(ctx, c)
+	versions, err := s.Store.Commit(ctx, c)
+	if err == nil {
+		s.writes.Add(1)
+	}
+	return versions, err
 }
 
 func (s *countingStore) Fresh() bool { return !s.stale.Load() && s.Store.Fresh() }

@@ -34,6 +34,9 @@ type known struct {
 	Mark  string     `json:"m"`
 	ID    string     `json:"i"` // of browser and person together
 	Since int64      `json:"s"` // Unix seconds
+
+	// Factor says that he has proven a second factor in it.
+	Factor bool `json:"f,omitempty"`
 }
 
 func (b *Browsers) open(cookie string) []known {
@@ -55,25 +58,41 @@ func (b *Browsers) open(cookie string) []known {
 	return people
 }
 
-// ID gives the id of the browser as one that is known to the person, or nothing.
-func (b *Browsers) ID(cookie string, user *mfa.User, a *account.Account, now time.Time) string {
+// find gives what is known of the browser and the person; nothing if it is not known to him.
+func (b *Browsers) find(cookie string, user *mfa.User, a *account.Account, now time.Time) known {
 	for _, k := range b.open(cookie) {
 		age := now.Sub(time.Unix(k.Since, 0))
 		if k.User == user.ID && k.Epoch == a.State.Epoch && k.Mark == user.Mark && age < KnownFor && age > -time.Hour {
-			return k.ID
+			return k
 		}
+	}
+	return known{}
+}
+
+// ID gives the id of the browser as one that is known to the person, or nothing.
+func (b *Browsers) ID(cookie string, user *mfa.User, a *account.Account, now time.Time) string {
+	return b.find(cookie, user, a, now).ID
+}
+
+// Lane gives the same for what is counted against his codes: only of a browser in which he has proven a second factor. Where
+// policy lets the password be enough, whoever knows it makes as many browsers known as he likes, and could guess on in each.
+func (b *Browsers) Lane(cookie string, user *mfa.User, a *account.Account, now time.Time) string {
+	if k := b.find(cookie, user, a, now); k.Factor {
+		return k.ID
 	}
 	return ""
 }
 
-// Remember gives the cookie value with which the browser is known to the person too.
-func (b *Browsers) Remember(cookie string, user *mfa.User, a *account.Account, now time.Time) (string, error) {
-	id := b.ID(cookie, user, a, now)
-	if id == "" {
-		id = account.NewCredentialID()
+// Remember gives the cookie value with which the browser is known to the person too, who has proven this in it.
+func (b *Browsers) Remember(cookie string, user *mfa.User, a *account.Account, proofs mfa.Proofs, now time.Time) (string, error) {
+	k := b.find(cookie, user, a, now)
+	if k.ID == "" {
+		k = known{User: user.ID, Epoch: a.State.Epoch, Mark: user.Mark, ID: account.NewCredentialID()}
 	}
-	people := slices.DeleteFunc(b.open(cookie), func(k known) bool { return k.User == user.ID })
-	people = append([]known{{user.ID, a.State.Epoch, user.Mark, id, now.Unix()}}, people...)
+	k.Since = now.Unix()
+	k.Factor = k.Factor || slices.ContainsFunc(proofs, func(p mfa.Proof) bool { return p.Method != mfa.Password })
+	people := slices.DeleteFunc(b.open(cookie), func(old known) bool { return old.User == user.ID })
+	people = append([]known{k}, people...)
 	for {
 		people = people[:min(len(people), maxKnown)]
 		plain, err := json.Marshal(people)

@@ -91,14 +91,14 @@ func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string,
 	}
 	var event *audit.Event
 	a, err := s.Accounts.Update(ctx, st.User.ID, c.Now, func(a *account.Account) error {
-		if a.State.Epoch != st.Current.Session.CredentialEpoch {
+		if !a.Honors(st.Current.Session) {
 			return ErrStep
 		}
 		var err error
 		if event, err = change(a); err != nil || event == nil {
 			return err
 		}
-		a.State.Epoch++
+		a.BeginEpoch(sessionID)
 		return nil
 	})
 	if err != nil || event == nil {
@@ -106,10 +106,17 @@ func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string,
 	}
 	event.User, event.UserID, event.Session = st.User.Canonical, st.User.ID, sessionID
 	s.audit(c, *event)
-	st, cookie, err = s.elevate(ctx, c, st, a, func(ses *mfa.Session) { ses.CredentialEpoch = a.State.Epoch })
+	// The token is new already, from the proof that was spent. A second new one would leave the tabs with one that is two behind.
+	st.Current, err = s.Sessions.Update(ctx, st.Current, c.Now, func(ses *mfa.Session) error {
+		ses.CredentialEpoch = a.State.Epoch
+		return nil
+	})
+	if errors.Is(err, session.ErrEnded) {
+		err = ErrStep
+	}
 	if err != nil {
 		return Cookies{}, err
 	}
-	browser, err := s.Browsers.Remember(c.Browser, st.User, a, c.Now)
+	browser, err := s.Browsers.Remember(c.Browser, st.User, a, st.Current.Proofs, c.Now)
 	return Cookies{Session: cookie, Browser: browser}, err
 }

@@ -38,7 +38,7 @@ func (s *Service) Password(ctx context.Context, c Client, name, password string)
 	switch {
 	case errors.Is(err, directory.ErrBusy):
 		// Nothing was judged, so nothing counts.
-		if err := s.Passwords.Refund(ctx, attempt, c.Now); err != nil {
+		if err := s.Passwords.Withdraw(ctx, attempt, c.Now); err != nil {
 			return State{}, Cookies{}, err
 		}
 		return State{}, Cookies{}, directory.ErrBusy

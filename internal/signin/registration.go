@@ -86,10 +86,10 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		added   mfa.Credential
 		removed []mfa.Credential
 	)
-	lane := s.Browsers.ID(c.Browser, st.User, st.Account, c.Now)
+	lane := s.Browsers.Lane(c.Browser, st.User, st.Account, c.Now)
 	a, judged := s.judge(ctx, c, st.User.ID, mfa.TOTP, lane, func(a *account.Account) (err error) {
 		codes, removed = nil, nil
-		if a.State.Epoch != st.Current.Session.CredentialEpoch {
+		if !a.Honors(st.Current.Session) {
 			return ErrStep
 		}
 		if added, err = s.App.FinishRegistration(challenge.State, answer, c.Now); err != nil {
@@ -112,7 +112,7 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 				return err
 			}
 		}
-		a.State.Epoch++
+		a.BeginEpoch(sessionID)
 		a.State.PassRequired = false
 		if a.State.Registered.IsZero() {
 			a.State.Registered = c.Now
@@ -132,7 +132,6 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 	st, cookie, err := s.elevate(ctx, c, st, a, func(ses *mfa.Session) {
 		// The proof has been spent, on this very change.
 		ses.Proofs = ses.Proofs.With(mfa.Proof{Method: mfa.TOTP, At: c.Now, Credential: added.ID, Spent: true})
-		ses.CredentialEpoch = a.State.Epoch
 	})
 	if err != nil {
 		return st, Cookies{}, nil, err
@@ -143,7 +142,7 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 	}
 	if !pending {
 		// The browser was known by the factors that were there before.
-		browser, err := s.Browsers.Remember(c.Browser, st.User, a, c.Now)
+		browser, err := s.Browsers.Remember(c.Browser, st.User, a, st.Current.Proofs, c.Now)
 		return st, Cookies{Session: cookie, Browser: browser}, codes, err
 	}
 	cookies, err := s.finish(c, &st, cookie)

@@ -88,6 +88,6 @@ func (s *Service) Overview(ctx context.Context, st State, now time.Time) (Overvi
 		return Overview{}, err
 	}
 	// Those from before the factors have changed open nothing any more.
-	o.Sessions = slices.DeleteFunc(o.Sessions, func(other *mfa.Session) bool { return other.CredentialEpoch != a.State.Epoch })
+	o.Sessions = slices.DeleteFunc(o.Sessions, func(other *mfa.Session) bool { return !a.Honors(other) })
 	return o, nil
 }

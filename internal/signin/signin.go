@@ -167,7 +167,7 @@ func (s *Service) finish(c Client, st *State, cookie string) (Cookies, error) {
 	switch st.Step {
 	case Done:
 		var err error
-		if cookies.Browser, err = s.Browsers.Remember(c.Browser, st.User, st.Account, c.Now); err != nil {
+		if cookies.Browser, err = s.Browsers.Remember(c.Browser, st.User, st.Account, st.Current.Proofs, c.Now); err != nil {
 			return Cookies{}, fmt.Errorf("sealing known browser: %w", err)
 		}
 		s.audit(c, audit.Event{Type: audit.SignedIn, User: st.User.Canonical, UserID: st.User.ID, Session: st.Current.Session.ID, Reason: string(st.Decision.Reason)})
@@ -198,10 +198,12 @@ func (st State) Ways(now time.Time) []mfa.Method {
 	return ways
 }
 
-// elevate gives the session a new token after something was proven or changed, and says where the person stands now.
+// elevate gives the session a new token after something was proven or changed, and says where the person stands now. The account
+// is as it was written then, and honors the session.
 func (s *Service) elevate(ctx context.Context, c Client, st State, a *account.Account, change func(*mfa.Session)) (State, string, error) {
 	current, cookie, err := s.Sessions.Elevate(ctx, st.Current, c.Now, func(ses *mfa.Session) error {
 		change(ses)
+		ses.CredentialEpoch = a.State.Epoch
 		facts := gate.Facts(st.User, a, ses.Proofs, c.Now)
 		facts.Application, facts.Address = c.Application, c.Address
 		if s.Policy.Decide(&facts).Action == policy.Allow {

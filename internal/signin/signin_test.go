@@ -493,6 +493,32 @@ func TestStrangersDoNotLockAUserOutOfHisOwnBrowser(t *testing.T) {
 	})
 }
 
+func TestAPasswordAloneOpensNoLaneToGuessCodesIn(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		own := f.browser()
+		phone := own.register("alice")
+		f.rules.Defaults.Off = true // the password is enough, and changing a factor still takes one
+		guesses := 0
+		for range 5 {
+			b := f.browser()
+			if st := b.must(b.password("alice", rightPassword)); st.Step != Done {
+				t.Fatalf("step %d", st.Step)
+			}
+			for range throttle.CodeTries {
+				if _, err := b.verify(mfa.TOTP, "000000"); errors.Is(err, ErrWrong) {
+					guesses++
+				}
+			}
+		}
+		if guesses != throttle.CodeTries {
+			t.Fatalf("%d guesses are judged", guesses)
+		}
+		// The lane of a browser in which a second factor was proven is still his.
+		own.must(own.password("alice", rightPassword))
+		own.must(own.verify(mfa.TOTP, phone.code()))
+	})
+}
+
 func TestAKnownBrowserIsKnownToItsUserOnlyAndUntilHisFactorsChange(t *testing.T) {
 	in(t, func(t *testing.T, f *fixture) {
 		b := f.browser()
@@ -535,11 +561,11 @@ func TestManyPeopleShareABrowser(t *testing.T) {
 		for n := range 20 {
 			u := &mfa.User{ID: mfa.UserID{Directory: "file", ID: string(bytes.Repeat([]byte{byte('a' + n)}, 300))}}
 			var err error
-			if cookie, err = f.Browsers.Remember(cookie, u, a, time.Now()); err != nil || len(cookie) > maxBrowserCookie {
+			if cookie, err = f.Browsers.Remember(cookie, u, a, nil, time.Now()); err != nil || len(cookie) > maxBrowserCookie {
 				t.Fatalf("%d bytes, %v", len(cookie), err)
 			}
 			first := f.Browsers.ID(cookie, u, a, time.Now())
-			if cookie, err = f.Browsers.Remember(cookie, u, a, time.Now()); err != nil || f.Browsers.ID(cookie, u, a, time.Now()) != first || first == "" {
+			if cookie, err = f.Browsers.Remember(cookie, u, a, nil, time.Now()); err != nil || f.Browsers.ID(cookie, u, a, time.Now()) != first || first == "" {
 				t.Fatalf("%q is not the browser any more: %v", first, err)
 			}
 		}
@@ -666,6 +692,25 @@ func TestAFreshProofPaysForOneChange(t *testing.T) {
 	})
 }
 
+func TestOtherTabsStaySignedInThroughAChangeOfFactors(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		b := f.browser()
+		phone := b.register("alice")
+		b.must(b.verify(mfa.TOTP, phone.code()))
+		before := b.client()
+		c, _, err := f.NewRecoveryCodes(f.ctx, b.client(), b.session())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.keep(c)
+		for tab, client := range map[string]Client{"this": b.client(), "another": before} {
+			if st, err := f.State(f.ctx, client); err != nil || st.Step != Done {
+				t.Errorf("%s tab: step %d, %v", tab, st.Step, err)
+			}
+		}
+	})
+}
+
 func TestTwoChangesAtOnceWithOneProof(t *testing.T) {
 	for range 20 {
 		f := newFixture(t)
@@ -704,6 +749,34 @@ func TestTwoChangesAtOnceWithOneProof(t *testing.T) {
 			t.Fatal("one proof paid for two changes")
 		}
 	}
+}
+
+// The account is written before the session: other tabs ask in between, and the server may stop there.
+func TestASessionOutlivesItsOwnChangeOfFactorsAtEveryMoment(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		b := f.browser()
+		phone := b.register("alice")
+		other := f.browser()
+		other.must(other.password("alice", rightPassword))
+		other.must(other.verify(mfa.TOTP, phone.code()))
+		id := b.session()
+		if _, err := f.Accounts.Update(f.ctx, f.people.users["alice"].ID, time.Now(), func(a *account.Account) error {
+			a.BeginEpoch(id)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if st := b.state(); st.Step != Done {
+			t.Fatalf("in between: step %d", st.Step)
+		}
+		if st := other.state(); st.User != nil {
+			t.Fatal("another session goes on")
+		}
+		b.must(b.verify(mfa.TOTP, phone.code()))
+		if s := b.state(); s.Current.Session.CredentialEpoch != s.Account.State.Epoch {
+			t.Fatal("the session stays behind")
+		}
+	})
 }
 
 func TestAChangeOfFactorsEndsEveryOtherSession(t *testing.T) {

@@ -23,10 +23,10 @@ func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method
 	if st.User == nil || st.Current.Session.ID != sessionID || !st.Current.Latest() || factor == nil || !slices.Contains(st.Ways(c.Now), method) {
 		return st, Cookies{}, ErrStep
 	}
-	lane := s.Browsers.ID(c.Browser, st.User, st.Account, c.Now)
+	lane := s.Browsers.Lane(c.Browser, st.User, st.Account, c.Now)
 	var used mfa.Credential
 	a, judged := s.judge(ctx, c, st.User.ID, method, lane, func(a *account.Account) (err error) {
-		if a.State.Epoch != st.Current.Session.CredentialEpoch {
+		if !a.Honors(st.Current.Session) {
 			return ErrStep
 		}
 		if used, err = factor.Finish(a.CredentialsOf(method), answer, c.Now); err != nil {

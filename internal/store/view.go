@@ -38,6 +38,12 @@ type viewEntry[T any] struct {
 	read    time.Time
 }
 
+// holds says whether the entry is true and young enough, when a partition has changed so many times.
+func (e viewEntry[T]) holds(changes uint64, now time.Time, maxAge time.Duration) bool {
+	age := now.Sub(e.read)
+	return e.changes == changes && age >= 0 && age < maxAge
+}
+
 // NewView makes a view that keeps at most size values of load, which reads the store. Close ends it.
 func NewView[T any](s Store, size int, load func(ctx context.Context, partition, key string) (T, error)) *View[T] {
 	v := &View[T]{
@@ -83,19 +89,24 @@ func (v *View[T]) Get(ctx context.Context, partition, key string, maxAge time.Du
 		return v.load(ctx, partition, key)
 	}
 	k, now := viewKey{partition, key}, time.Now()
-	if e, ok := v.cache.GetIfPresent(k); ok && e.changes == changes {
-		if age := now.Sub(e.read); age >= 0 && age < maxAge {
-			v.hits.Add(1)
-			return e.value, nil
-		}
+	if e, ok := v.cache.GetIfPresent(k); ok && e.holds(changes, now, maxAge) {
+		v.hits.Add(1)
+		return e.value, nil
 	}
 	v.misses.Add(1)
 	value, err := v.load(ctx, partition, key)
 	if err != nil {
 		return value, err
 	}
-	v.cache.Set(k, viewEntry[T]{value, changes, now})
-	return value, nil
+	mine := viewEntry[T]{value, changes, now}
+	// Whoever has read the same at the same time gets the same value: what hangs on it is shared too.
+	e, _ := v.cache.Compute(k, func(e viewEntry[T], found bool) (viewEntry[T], otter.ComputeOp) {
+		if found && e.holds(shard.Load(), time.Now(), maxAge) {
+			return e, otter.CancelOp
+		}
+		return mine, otter.WriteOp
+	})
+	return e.value, nil
 }
 
 // Counts says how many values came from memory and how many were read, since the view was made.

@@ -98,6 +98,31 @@ func (p *Passwords) Refund(ctx context.Context, a Attempt, now time.Time) error 
 	return g.Wait()
 }
 
+// Withdraw takes an attempt back that was not judged. What was counted before it stays counted, delays included.
+func (p *Passwords) Withdraw(ctx context.Context, a Attempt, now time.Time) error {
+	if a.Browser != "" {
+		return modify(ctx, p.store, a.userPartition(), a.pairKey(), now.Add(forget), func(d delay) (delay, error) {
+			return d.withdraw(), nil
+		})
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.refundShared(ctx, a, now) })
+	g.Go(func() error {
+		return store.Modify(ctx, p.store, a.userPartition(), []string{budgetKey, a.pairKey()}, false, func(records []store.Record) ([]store.Change, error) {
+			var b budget
+			var d delay
+			if err := errors.Join(decode(records[0], &b), decode(records[1], &d)); err != nil {
+				return nil, err
+			}
+			return []store.Change{
+				encode(records[0], b.refund(now, userLimit), now.Add(userLimit.per)),
+				encode(records[1], d.withdraw(), now.Add(forget)),
+			}, nil
+		})
+	})
+	return g.Wait()
+}
+
 func (p *Passwords) refundShared(ctx context.Context, a Attempt, now time.Time) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, shared := range a.shared() {

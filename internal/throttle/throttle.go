@@ -91,6 +91,9 @@ func (d delay) charge(now time.Time) (delay, error) {
 	return d, nil
 }
 
+// withdraw takes back the last charge. It was only made because no delay was running.
+func (d delay) withdraw() delay { return delay{Failures: max(0, d.Failures-1)} }
+
 // budget is a bucket of attempts that fills again evenly (a token bucket).
 type budget struct {
 	Spent float64   `json:"spent"` // at At

@@ -184,6 +184,29 @@ func TestARightPasswordTakesItsAttemptBack(t *testing.T) {
 	}
 }
 
+func TestAnAttemptThatWasNotJudgedTakesBackOnlyItself(t *testing.T) {
+	for reason, a := range map[string]Attempt{"a new browser": {User: "alice", Address: home}, "a known browser": {User: "alice", Browser: "b"}} {
+		p, _, ctx := fixture()
+		now := time.Now()
+		for range freeTries - 1 {
+			if err := p.Charge(ctx, a, now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 10 * int(addressLimit.size) { // the server is busy all the time
+			if err := errors.Join(p.Charge(ctx, a, now), p.Withdraw(ctx, a, now)); err != nil {
+				t.Fatalf("%s: %v", reason, err)
+			}
+		}
+		if err := p.Charge(ctx, a, now); err != nil {
+			t.Fatal(err)
+		}
+		if waits(t, p.Charge(ctx, a, now)) == 0 {
+			t.Errorf("%s: the wrong passwords before are forgotten", reason)
+		}
+	}
+}
+
 func TestARightPasswordDoesNotTakeBackWhatStrangersSpent(t *testing.T) {
 	p, _, ctx := fixture()
 	now := time.Now()

@@ -110,7 +110,8 @@ func run() (err error) {
 	}
 	redisStore := fmt.Sprintf("store redis {\naddress %s\npassword %s\n}\nsecret %s", redisAddress, redisPassword, strings.Repeat("s", 32))
 	get := "GET /report HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\nAccept: text/html\r\nAccept-Language: en\r\nAccept-Encoding: gzip\r\nSec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Site: none\r\n"
-	plain := &kind{name: "plain Caddy", binary: mfa, config: site("", proxy), request: []byte(get + "Cookie: a=1; throwaway=abc\r\n\r\n"), want: ok}
+	plain := &kind{name: "plain Caddy", binary: mfa, config: site("", proxy), want: ok}
+	withCookie := []byte(get + "Cookie: a=1; throwaway=abc\r\n\r\n")
 	kinds := []*kind{
 		plain,
 		{name: "mfa, memory", binary: mfa, config: site(app("store memory"), "mfa app\n"+proxy), cookieFor: get, want: ok},
@@ -118,8 +119,8 @@ func run() (err error) {
 		{name: "mfa, redis", binary: mfa, config: site(app(redisStore), "mfa app\n"+proxy), cookieFor: get, want: ok, redis: true},
 		{name: "mfa, redis, no cache", binary: mfa, config: site(app(redisStore+"\nsession {\ncache 1ms\n}"), "mfa app\n"+proxy), cookieFor: get, want: ok, redis: true},
 		{name: "mfa, redirect to sign-in", binary: mfa, config: site(app("store memory"), "mfa app\n"+proxy), request: []byte(get + "\r\n"), want: []byte("HTTP/1.1 303 ")},
-		{name: "throwaway, cookie", binary: throwaway, config: site("", "throwaway\n"+proxy), request: plain.request, want: ok},
-		{name: "throwaway, cookie and GET", binary: throwaway, config: site("", fmt.Sprintf("throwaway %s %s\n", redisAddress, redisPassword)+proxy), request: plain.request, want: ok, redis: true},
+		{name: "throwaway, cookie", binary: throwaway, config: site("", "throwaway\n"+proxy), request: withCookie, want: ok},
+		{name: "throwaway, cookie and GET", binary: throwaway, config: site("", fmt.Sprintf("throwaway %s %s\n", redisAddress, redisPassword)+proxy), request: withCookie, want: ok, redis: true},
 	}
 	if *only != "" {
 		kinds = slices.DeleteFunc(kinds, func(k *kind) bool { return k != plain && !strings.Contains(k.name, *only) })
@@ -198,7 +199,7 @@ type sample struct {
 	latencies     []float64
 }
 
-// pair measures one round of a kind beside plain Caddy.
+// pair measures one round of a kind beside plain Caddy, which gets the same requests, cookies and all.
 func pair(p *processes, dir string, redisPid int, plain, k *kind) error {
 	var samples [2]sample
 	kinds := [2]*kind{plain, k}
@@ -207,6 +208,9 @@ func pair(p *processes, dir string, redisPid int, plain, k *kind) error {
 			return err
 		}
 		defer p.end(k.pid)
+	}
+	plain.request = k.request
+	for _, k := range kinds {
 		if err := k.measure(redisPid, warmUp, &sample{}); err != nil {
 			return err
 		}
