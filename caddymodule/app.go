@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -82,6 +83,9 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 const needsSecret = "`secret` is required with a store that several machines share, so that all of them use the same; " +
 	"make one with `openssl rand -base64 32`, and write for example `secret {file./run/secrets/mfa}`"
 
+// healthPatience bounds the question whether everything works: an answer comes within a second.
+const healthPatience = 900 * time.Millisecond
+
 // hashing is the pool that every configuration checks passwords in: the machine is the same.
 var hashing = sync.OnceValue(func() *password.Pool { return password.NewPool(0, 0, 0) })
 
@@ -114,7 +118,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 	for _, d := range a.Users {
 		dir := file.New(d.File.Name, d.File.Path, hashing(), a.slog)
 		if err := dir.Load(); err != nil {
-			return fmt.Errorf("users file %s:\n%w", d.File.Path, err)
+			path := d.File.Path
+			if absolute, absErr := filepath.Abs(path); absErr == nil {
+				path = absolute // who runs `caddy-mfa` from another folder must see where it was looked for
+			}
+			return fmt.Errorf("users file %s:\n%w", path, err)
 		}
 		a.directories = append(a.directories, dir)
 	}
@@ -263,7 +271,14 @@ func (a *App) start() (*runtime, error) {
 	pages, err := portal.New(portal.Portal{
 		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Help: a.Help, Log: a.slog,
 		Health: func(ctx context.Context) error {
-			return errors.Join(sessions.Ping(ctx), accounts.Ping(ctx), generation.Check(ctx))
+			// One after the other they could take as many seconds.
+			ctx, cancel := context.WithTimeout(ctx, healthPatience)
+			defer cancel()
+			err := accounts.Ping(ctx)
+			if sessions != accounts {
+				err = errors.Join(err, sessions.Ping(ctx))
+			}
+			return errors.Join(err, generation.Check(ctx))
 		},
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/portal"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 )
@@ -169,8 +170,7 @@ func (h *Handler) facts(r *http.Request, asked asked, now time.Time) portal.Fact
 
 // identify tells the application who is signed in: by headers, which hygiene has cleared of everything a client could have sent in
 // their place, and by placeholders.
-func (h *Handler) identify(r *http.Request, out gate.Outcome) {
-	u := out.User
+func (h *Handler) identify(r *http.Request, u *mfa.User, session string) {
 	groups := joinGroups(u.Groups)
 	values := &[4]string{headerText(u.Name), groups, headerText(u.DisplayName), headerText(u.Email)}
 	for i, name := range h.identityHeaders {
@@ -196,7 +196,7 @@ func (h *Handler) identify(r *http.Request, out gate.Outcome) {
 			case "account":
 				return u.ID.String(), true
 			case "session":
-				return out.Current.Session.ID, true
+				return session, true
 			}
 			return nil, false
 		})

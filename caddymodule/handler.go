@@ -106,7 +106,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			// From the application's own challenge, which a browser has answered.
 			r.Header.Del("Authorization")
 		}
-		h.identify(r, out)
+		h.identify(r, out.User, out.Current.Session.ID)
 		if r.Body != nil && r.Body != http.NoBody {
 			defer endUpload(conn, w)()
 		}

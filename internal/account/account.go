@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -79,7 +80,7 @@ const (
 	codesPrefix      = "failures/"
 )
 
-func partition(id mfa.UserID) string { return "account/" + id.String() }
+func partition(id mfa.UserID) string { return "account/" + id.Directory + "/" + url.PathEscape(id.ID) }
 
 // CredentialsOf gives the credentials of one method, also those that have expired.
 func (a *Account) CredentialsOf(m mfa.Method) []mfa.Credential {

@@ -79,6 +79,11 @@ func (f Facts) origin() string { return f.Origin }
 
 // ServeHTTP serves a path that Owns says is ours.
 func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request, f Facts) {
+	if r.Header.Get("Service-Worker") != "" {
+		// Nothing of ours is to stand between a browser and our pages, whoever asks for it.
+		p.writeLine(w, http.StatusForbidden, "This is no service worker.")
+		return
+	}
 	path, _, _ := strings.Cut(f.Target, "?")
 	name := strings.TrimPrefix(path, prefix)
 	switch name {
@@ -97,9 +102,9 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request, f Facts) {
 		return
 	}
 	switch dest := r.Header.Get("Sec-Fetch-Dest"); dest {
-	case "", "document", "empty":
+	case "", "document":
 	default:
-		// A page of ours in a frame, an image or a script is somebody's trick.
+		// A page of ours in a frame, an image or a script, or fetched by one, is somebody's trick.
 		p.writeLine(w, http.StatusForbidden, "This page can't be shown inside another.")
 		return
 	}

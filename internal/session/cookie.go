@@ -54,14 +54,14 @@ func CookieValue(r *http.Request, name string, secure bool) string {
 	name = cookieName(name, secure)
 	value, found := "", false
 	for _, line := range r.Header["Cookie"] {
-		for c := range cookies(line) {
-			if c.name != name {
+		for n, v := range cookies(line) {
+			if n != name {
 				continue
 			}
 			if found {
 				return ""
 			}
-			value, found = c.value, true
+			value, found = v, true
 		}
 	}
 	return value

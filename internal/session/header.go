@@ -7,86 +7,72 @@ import (
 	"strings"
 )
 
-// cookie is one pair of a Cookie header, exactly as the browser sent it.
-type cookie struct {
-	name, value string
-	text        string // the pair with the white space around it, without the semicolon
-}
-
-// cookies cuts a Cookie header into its pairs (RFC 6265, section 4.2.1), of which it changes nothing.
-func cookies(header string) iter.Seq[cookie] {
-	return func(yield func(cookie) bool) {
-		for text := range strings.SplitSeq(header, ";") {
-			name, value, _ := strings.Cut(text, "=")
-			if !yield(cookie{strings.TrimSpace(name), strings.TrimSpace(value), text}) {
+// cookies cuts a Cookie header into names and values (RFC 6265, section 4.2.1).
+func cookies(header string) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for pair := range strings.SplitSeq(header, ";") {
+			name, value, _ := strings.Cut(pair, "=")
+			if !yield(strings.TrimSpace(name), strings.TrimSpace(value)) {
 				return
 			}
 		}
 	}
 }
 
+// nameHint stands in every name of ours.
+const nameHint = "mfa_"
+
 func ours(name string) bool { return slices.Contains(CookieNames, name) }
 
 // RemoveCookies takes our cookies out of a request's headers, and leaves all others as the browser sent them.
 func RemoveCookies(h http.Header) {
 	lines := h["Cookie"]
-	if !slices.ContainsFunc(lines, holdsOurs) {
-		return
-	}
-	// The slice may be shared with copies of the request that were made before.
-	kept := make([]string, 0, len(lines))
-	for _, line := range lines {
-		if !holdsOurs(line) {
-			kept = append(kept, line)
-		} else if line = withoutOurs(line); line != "" {
-			kept = append(kept, line)
+	for i, line := range lines {
+		left := withoutOurs(line)
+		if len(left) == len(line) {
+			continue
 		}
-	}
-	if len(kept) == 0 {
-		delete(h, "Cookie")
-		return
-	}
-	h["Cookie"] = kept
-}
-
-func holdsOurs(line string) bool {
-	if !strings.Contains(line, "mfa_") {
-		return false
-	}
-	for c := range cookies(line) {
-		if ours(c.name) {
-			return true
+		if len(lines) > 1 {
+			// The slice may be shared with copies of the request that were made before.
+			lines = slices.Clone(lines)
+			for ; i < len(lines); i++ {
+				lines[i] = withoutOurs(lines[i])
+			}
+			lines = slices.DeleteFunc(lines, func(line string) bool { return line == "" })
+		} else if lines = nil; left != "" {
+			lines = []string{left}
 		}
-	}
-	return false
-}
-
-// withoutOurs leaves the other pairs of a line. As a rule they stand together, and nothing has to be copied.
-func withoutOurs(line string) string {
-	var kept string
-	from, begin := 0, -1 // of the run of pairs that are kept
-	flush := func(end int) {
-		if begin < 0 {
-			return
-		}
-		run := line[begin:end]
-		if kept == "" {
-			kept = strings.TrimLeft(run, " \t")
+		if len(lines) == 0 {
+			delete(h, "Cookie")
 		} else {
-			kept += ";" + run
+			h["Cookie"] = lines
 		}
-		begin = -1
+		return
 	}
-	for c := range cookies(line) {
-		if ours(c.name) {
-			flush(from - 1)
-		} else if begin < 0 {
-			begin = from
+}
+
+// withoutOurs leaves the other pairs of a line as they are. As a rule they stand together, and nothing has to be copied.
+func withoutOurs(line string) string {
+	for from := 0; from < len(line); {
+		hint := strings.Index(line[from:], nameHint)
+		if hint < 0 {
+			break
 		}
-		from += len(c.text) + 1
+		from += strings.LastIndexByte(line[from:from+hint], ';') + 1
+		pair, _, more := strings.Cut(line[from:], ";")
+		end := from + len(pair)
+		switch name, _, _ := strings.Cut(pair, "="); {
+		case !ours(strings.TrimSpace(name)):
+			from = end + 1
+		case from > 0:
+			line = line[:from-1] + line[end:]
+		case more:
+			line = strings.TrimLeft(line[end+1:], " \t")
+		default:
+			line = ""
+		}
 	}
-	flush(len(line))
-	return kept
+	return line
 }
 
 // RemoveSetCookies takes cookies in our names out of an application's answer.

@@ -42,6 +42,14 @@ func TestApplicationGetsEveryOtherCookieAsTheBrowserSentIt(t *testing.T) {
 	}
 }
 
+func TestEveryNameOfOursIsFound(t *testing.T) {
+	for _, name := range CookieNames {
+		if !strings.Contains(name, nameHint) {
+			t.Errorf("%s would be taken for an application's", name)
+		}
+	}
+}
+
 func FuzzRemoveCookies(f *testing.F) {
 	f.Add("a=1; mfa_session=x; b=2")
 	f.Add(";;mfa_session;=")

@@ -203,6 +203,11 @@ func (m *Manager) Touch(c Current, application string, now time.Time) {
 	if known && now.Unix()-last < int64(interval/time.Second) || !c.kept.touching.CompareAndSwap(false, true) {
 		return
 	}
+	m.noteActivity(c, application, known, now)
+}
+
+// noteActivity writes what Touch has found to be due. It is a function of its own for the goroutine's sake, which moves c to the heap.
+func (m *Manager) noteActivity(c Current, application string, known bool, now time.Time) {
 	go func() {
 		defer c.kept.touching.Store(false)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

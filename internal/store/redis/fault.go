@@ -87,6 +87,10 @@ func permanent(err error) (remedy string, yes bool) {
 	case !answer(err):
 		return "", false
 	}
+	// What the server said stands at the beginning of its own error; go-redis may have put words of its own before that.
+	var reply redis.Error
+	errors.As(err, &reply)
+	said := reply.Error()
 	for _, known := range []struct{ prefix, remedy string }{
 		{"WRONGPASS", "check user name and password"},
 		{"ERR invalid password", "check the password"},
@@ -101,11 +105,11 @@ func permanent(err error) (remedy string, yes bool) {
 		{"ERR unknown command", "use a Redis that has this command, or allow it"},
 		{"WRONGTYPE", "choose a prefix that no other program uses"},
 	} {
-		if strings.HasPrefix(err.Error(), known.prefix) {
+		if strings.HasPrefix(said, known.prefix) {
 			return known.remedy, true
 		}
 	}
-	if strings.Contains(err.Error(), "user executing the script") { // how Redis 7.0 says NOPERM inside of one
+	if strings.Contains(said, "user executing the script") { // how Redis 7.0 says NOPERM inside of one
 		return "give the user the rights on keys, channel and commands that the manual lists", true
 	}
 	return "", false

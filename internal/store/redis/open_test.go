@@ -87,6 +87,22 @@ func TestOpenReportsWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestOpenTriesANewPassword(t *testing.T) {
+	server := redistest.Start(t)
+	c := Config{Addresses: []string{server.Addr()}, Password: server.Password()}
+	s := New(c)
+	defer s.Close()
+	if err := s.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// The connections that there are don't need it.
+	c.Password = "wrong"
+	s.Reconfigure(c)
+	if err := s.Open(t.Context()); err == nil || !strings.Contains(err.Error(), "check user name and password") {
+		t.Fatalf("with a wrong password: %v", err)
+	}
+}
+
 func TestOpenWaitsForNobody(t *testing.T) {
 	frozen := redistest.Start(t)
 	frozen.Freeze()
