@@ -248,7 +248,7 @@ func (a *App) start() (*runtime, error) {
 		Idle: time.Duration(a.Session.Idle), Lifetime: time.Duration(a.Session.Lifetime), Cache: cache,
 	})
 	accountService := account.NewService(accounts, a.live.accounts, cache, keys)
-	generation := account.NewGeneration(accounts, generationKeeper{a.ctx.Storage()})
+	generation := account.NewGeneration(accounts, generationKeeper{a.ctx.Storage()}, keys)
 	passwords := throttle.NewPasswords(accounts)
 	g := &gate.Gate{Sessions: sessionManager, Accounts: accountService, Users: dirs, Policy: rules}
 	app := totp.Factor{}
@@ -359,10 +359,10 @@ func (a *App) openStores(ctx context.Context) error {
 	return nil
 }
 
-// Keys in Caddy's own storage.
+// Keys in Caddy's own storage. They lie apart from the store's file: who copies or loses one folder has not both.
 const (
-	secretKey     = "mfa/secret"
-	generationKey = "mfa/account_store"
+	secretKey     = "mfa_keys/secret"
+	generationKey = "mfa_keys/account_store"
 )
 
 // keyring takes the configured secrets, or the one that was made at the first start.

@@ -339,6 +339,9 @@ func printUser(w io.Writer, d admin.Details) {
 	row("Locked methods", join(d.Locked))
 	row("Recovery codes left", fmt.Sprint(d.RecoveryCodes))
 	t.Flush()
+	if d.Unreadable {
+		fmt.Fprintf(w, "\nThe factors don't open with the configured secrets. Give back the secret that they were sealed with, or run `mfa user reset %s`.\n", d.Name)
+	}
 	fmt.Fprintln(w, "\nFactors:")
 	t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	for _, c := range d.Credentials {

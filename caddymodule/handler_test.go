@@ -17,8 +17,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
-// load runs Caddy in this process, with one site that has the directive, and gives the handler.
-func load(t testing.TB, site string) *Handler {
+// start runs Caddy in this process, with these options in the block `mfa` and beside it, and these sites.
+func start(t testing.TB, options, servers, sites string) error {
 	t.Helper()
 	dir := t.TempDir()
 	users := `users:
@@ -39,28 +39,36 @@ func load(t testing.TB, site string) *Handler {
 	log {
 		level ERROR
 	}
+	%[3]s
 	mfa {
 		store memory
 		users file %[1]s/users.yaml
+		%[2]s
 	}
 }
-http://localhost:0 {
-	bind 127.0.0.1
-	%[2]s
-}
-`, dir, site)
+%[4]s
+`, dir, options, servers, sites)
 	cfg, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	if err := caddy.Load(cfg, true); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
+	return nil
+}
+
+// load runs Caddy in this process, with one site that has the directive, and gives the handler.
+func load(t testing.TB, site string) *Handler {
+	t.Helper()
+	if err := start(t, "", "", "http://localhost:0 {\nbind 127.0.0.1\n"+site+"\n}"); err != nil {
+		t.Fatal(err)
+	}
 	return active.get().handlers[0]
 }
 

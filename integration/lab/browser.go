@@ -251,7 +251,7 @@ func (p *Page) Follow() *Page {
 }
 
 var (
-	keyText   = regexp.MustCompile(`id="key">([A-Z2-7 ]+)<`)
+	keyText   = regexp.MustCompile(`id="key"[^>]*>([A-Z2-7 ]+)<`)
 	codesText = regexp.MustCompile(`(?s)id="codes">(.*?)</pre>`)
 )
 

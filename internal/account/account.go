@@ -72,6 +72,7 @@ type snapshot struct {
 	credentials map[string]mfa.Credential
 	codes       map[string]throttle.Codes
 	versions    map[string]store.Version // of every record, by key
+	stale       map[string]bool          // ids of credentials that are sealed with an older secret
 }
 
 const (
@@ -205,7 +206,7 @@ var errForeign = errors.New("record was written by another version of caddy-mfa,
 // decode makes an account of the records of its partition. Without a sealer, the factors' own data stays closed.
 func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Account, error) {
 	a := &Account{ID: id, codes: map[string]throttle.Codes{}, read: snapshot{
-		credentials: map[string]mfa.Credential{}, codes: map[string]throttle.Codes{}, versions: map[string]store.Version{},
+		credentials: map[string]mfa.Credential{}, codes: map[string]throttle.Codes{}, versions: map[string]store.Version{}, stale: map[string]bool{},
 	}}
 	for _, r := range records {
 		a.read.versions[r.Key] = r.Version
@@ -224,6 +225,7 @@ func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Accoun
 				if c.Data, err = sealer.Open(kept.Sealed, id.String(), credentialID, string(kept.Method)); err != nil {
 					break
 				}
+				a.read.stale[c.ID] = sealer.Stale(kept.Sealed)
 			}
 			a.Credentials = append(a.Credentials, c)
 			a.read.credentials[c.ID] = c
@@ -270,7 +272,7 @@ func (a *Account) changes(sealer *seal.Sealer, now time.Time) (changes []store.C
 	for _, c := range a.Credentials {
 		present[c.ID] = true
 		before, existed := a.read.credentials[c.ID]
-		if existed && same(before, c) {
+		if existed && same(before, c) && !a.read.stale[c.ID] {
 			continue
 		}
 		notify = notify || !existed || before.Method != c.Method || !before.Expires.Equal(c.Expires)

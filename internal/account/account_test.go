@@ -24,18 +24,22 @@ var (
 	ctx   = context.Background()
 )
 
-func keyring(t testing.TB) *seal.Keyring {
+func keyring(t testing.TB, secrets ...byte) *seal.Keyring {
 	t.Helper()
-	k, err := seal.NewKeyring(bytes.Repeat([]byte{1}, 32))
+	var all [][]byte
+	for _, s := range secrets {
+		all = append(all, bytes.Repeat([]byte{s}, seal.MinSecret))
+	}
+	keys, err := seal.NewKeyring(all...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return k
+	return keys
 }
 
 func fixture(t testing.TB) (*Service, *store.Memory) {
 	s := store.NewMemory()
-	return NewService(s, NewView(s), 30*time.Second, keyring(t)), s
+	return NewService(s, NewView(s), 30*time.Second, keyring(t, 1)), s
 }
 
 func app(id string) mfa.Credential {
@@ -208,7 +212,7 @@ func TestADamagedFactorIsNotAMissingOne(t *testing.T) {
 
 func TestGetSeesEveryChangeThatMatters(t *testing.T) {
 	s, mem := fixture(t)
-	elsewhere := NewService(mem, NewView(mem), 30*time.Second, keyring(t))
+	elsewhere := NewService(mem, NewView(mem), 30*time.Second, keyring(t, 1))
 	for _, change := range []func(*Account) error{
 		func(a *Account) error { a.State.Name = "alice"; return nil },
 		func(a *Account) error { a.Put(app("one")); return nil },
@@ -311,44 +315,74 @@ func (k *keeper) Save(_ context.Context, text string) error {
 
 func TestAnEmptiedOrOtherAccountStoreIsRefusedUntilItIsAccepted(t *testing.T) {
 	kept, first := &keeper{}, store.NewMemory()
-	g := NewGeneration(first, kept)
+	g := NewGeneration(first, kept, keyring(t, 1))
 	for range 2 {
 		if err := g.Check(ctx); err != nil {
 			t.Fatalf("first use: %v", err)
 		}
 	}
-	if err := NewGeneration(first, kept).Check(ctx); err != nil {
+	if err := NewGeneration(first, kept, keyring(t, 1)).Check(ctx); err != nil {
 		t.Fatalf("after a restart: %v", err)
 	}
-	if err := NewGeneration(first, &keeper{}).Check(ctx); err != nil {
+	if err := NewGeneration(first, &keeper{}, keyring(t, 1)).Check(ctx); err != nil {
 		t.Fatalf("another machine, for the first time: %v", err)
 	}
 
 	emptied := store.NewMemory()
-	g = NewGeneration(emptied, kept)
+	g = NewGeneration(emptied, kept, keyring(t, 1))
 	for range 2 {
 		if err := g.Check(ctx); !errors.Is(err, ErrReplaced) {
 			t.Fatalf("emptied: %v", err)
 		}
 	}
 	another := store.NewMemory()
-	if err := NewGeneration(another, &keeper{}).Check(ctx); err != nil {
+	if err := NewGeneration(another, &keeper{}, keyring(t, 1)).Check(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := NewGeneration(another, kept).Check(ctx); !errors.Is(err, ErrReplaced) {
+	if err := NewGeneration(another, kept, keyring(t, 1)).Check(ctx); !errors.Is(err, ErrReplaced) {
 		t.Fatalf("another store: %v", err)
 	}
 	if err := errors.Join(g.Accept(ctx), g.Check(ctx)); err != nil {
 		t.Fatalf("accepted: %v", err)
 	}
-	if err := NewGeneration(first, kept).Check(ctx); !errors.Is(err, ErrReplaced) {
+	if err := NewGeneration(first, kept, keyring(t, 1)).Check(ctx); !errors.Is(err, ErrReplaced) {
 		t.Fatalf("the old store, after another was accepted: %v", err)
+	}
+}
+
+func TestASecretThatWasLostIsNoticed(t *testing.T) {
+	kept, s := &keeper{}, store.NewMemory()
+	for _, step := range []struct {
+		reason  string
+		secrets []byte
+		refused bool
+	}{
+		{"the first", []byte{1}, false},
+		{"lost, and another made", []byte{2}, true},
+		{"given back beside it", []byte{2, 1}, false},
+		{"a node that has not heard of the new one", []byte{1}, false},
+		{"the old one dropped", []byte{2}, false},
+		{"a third", []byte{3}, true},
+	} {
+		g := NewGeneration(s, kept, keyring(t, step.secrets...))
+		for range 2 {
+			if err := g.Check(ctx); errors.Is(err, ErrReplaced) != step.refused || err != nil && !step.refused {
+				t.Fatalf("%s: %v", step.reason, err)
+			}
+		}
+		if step.refused && !strings.Contains(g.Check(ctx).Error(), "another secret") {
+			t.Errorf("%s: %v", step.reason, g.Check(ctx))
+		}
+	}
+	g := NewGeneration(s, kept, keyring(t, 3))
+	if err := errors.Join(g.Accept(ctx), g.Check(ctx)); err != nil {
+		t.Fatalf("accepted: %v", err)
 	}
 }
 
 func TestAStoreThatIsFlushedWhileWeRunIsNoticed(t *testing.T) {
 	kept, s := &keeper{}, store.NewMemory()
-	g := NewGeneration(s, kept)
+	g := NewGeneration(s, kept, keyring(t, 1))
 	if err := g.Check(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -367,7 +401,7 @@ func TestNodesThatStartAtOnceAgreeOnOneName(t *testing.T) {
 	for i := range keepers {
 		keepers[i] = &keeper{}
 		wg.Go(func() {
-			if err := NewGeneration(s, keepers[i]).Check(ctx); err != nil {
+			if err := NewGeneration(s, keepers[i], keyring(t, 1)).Check(ctx); err != nil {
 				t.Error(err)
 			}
 		})
@@ -382,7 +416,7 @@ func TestNodesThatStartAtOnceAgreeOnOneName(t *testing.T) {
 
 func TestAnAcceptedStoreIsNoticedByTheOtherNodes(t *testing.T) {
 	kept, emptied := &keeper{text: "before"}, store.NewMemory()
-	here, there := NewGeneration(emptied, kept), NewGeneration(emptied, kept)
+	here, there := NewGeneration(emptied, kept, keyring(t, 1)), NewGeneration(emptied, kept, keyring(t, 1))
 	if err := there.Check(ctx); !errors.Is(err, ErrReplaced) {
 		t.Fatal(err)
 	}
@@ -393,11 +427,11 @@ func TestAnAcceptedStoreIsNoticedByTheOtherNodes(t *testing.T) {
 
 func TestWhatCantBeReadIsUnavailable(t *testing.T) {
 	kept, s := &keeper{err: errors.New("disk")}, store.NewMemory()
-	if err := NewGeneration(s, kept).Check(ctx); !errors.Is(err, store.ErrUnavailable) {
+	if err := NewGeneration(s, kept, keyring(t, 1)).Check(ctx); !errors.Is(err, store.ErrUnavailable) {
 		t.Fatalf("storage fails: %v", err)
 	}
 	s.Close()
-	if err := NewGeneration(s, &keeper{}).Check(ctx); !errors.Is(err, store.ErrUnavailable) {
+	if err := NewGeneration(s, &keeper{}, keyring(t, 1)).Check(ctx); !errors.Is(err, store.ErrUnavailable) {
 		t.Fatalf("store fails: %v", err)
 	}
 }
@@ -426,5 +460,49 @@ func TestAnEpochEndsEverySessionButTheOneThatBeganIt(t *testing.T) {
 	a.BeginEpoch("")
 	if a.Honors(own) || a.Honors(&mfa.Session{CredentialEpoch: 5}) {
 		t.Error("an administrator's change ends every session")
+	}
+}
+
+func TestANewSecretIsUsedForEverythingAtTheNextChange(t *testing.T) {
+	s, mem := fixture(t)
+	if _, err := s.Update(ctx, alice, now, func(a *Account) error { a.Put(app("one")); a.Put(app("two")); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	node := func(secrets ...byte) *Service {
+		return NewService(mem, NewView(mem), 30*time.Second, keyring(t, secrets...))
+	}
+	if _, err := node(2).Load(ctx, alice); !errors.Is(err, seal.ErrOpen) {
+		t.Fatalf("another secret: %v", err)
+	}
+	// Whatever is changed, nothing stays behind under the old secret.
+	if _, err := node(2, 1).Update(ctx, alice, now, func(a *Account) error { a.State.Name = "alice"; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	a, err := node(2).Load(ctx, alice)
+	if err != nil || len(a.Credentials) != 2 || !same(a.Credentials[0], app("one")) {
+		t.Fatalf("%+v, %v", a, err)
+	}
+}
+
+func TestAnAccountThatDoesNotOpenCanBeReset(t *testing.T) {
+	s, mem := fixture(t)
+	if _, err := s.Update(ctx, alice, now, func(a *Account) error { a.Put(app("one")); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	other := NewService(mem, NewView(mem), 30*time.Second, keyring(t, 2))
+	closed, err := other.LoadClosed(ctx, alice)
+	if err != nil || !closed.Registered() || closed.Credentials[0].Data != nil {
+		t.Fatalf("%+v, %v", closed, err)
+	}
+	if _, err := other.UpdateClosed(ctx, alice, now, func(a *Account) error {
+		a.Remove("one")
+		a.Put(app("two"))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := other.Load(ctx, alice)
+	if err != nil || len(a.Credentials) != 1 || !same(a.Credentials[0], app("two")) {
+		t.Fatalf("%+v, %v", a, err)
 	}
 }

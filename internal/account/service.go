@@ -50,6 +50,11 @@ func (s *Service) Load(ctx context.Context, id mfa.UserID) (*Account, error) {
 	return load(ctx, s.store, id, s.sealer)
 }
 
+// LoadClosed reads an account without the factors' data. Unlike Get it asks the store.
+func (s *Service) LoadClosed(ctx context.Context, id mfa.UserID) (*Account, error) {
+	return load(ctx, s.store, id, nil)
+}
+
 func load(ctx context.Context, s store.Store, id mfa.UserID, sealer *seal.Sealer) (*Account, error) {
 	records, err := s.List(ctx, partition(id), "")
 	if err != nil {
@@ -62,9 +67,18 @@ func load(ctx context.Context, s store.Store, id mfa.UserID, sealer *seal.Sealer
 // whenever somebody else was faster. change may run several times. If it returns an error, nothing is written, and
 // Update returns that error. It returns the account as it was written.
 func (s *Service) Update(ctx context.Context, id mfa.UserID, now time.Time, change func(*Account) error) (*Account, error) {
+	return s.update(ctx, id, now, s.sealer, change)
+}
+
+// UpdateClosed is Update for a change that looks into no factor that was there before: it also works when these don't open any more.
+func (s *Service) UpdateClosed(ctx context.Context, id mfa.UserID, now time.Time, change func(*Account) error) (*Account, error) {
+	return s.update(ctx, id, now, nil, change)
+}
+
+func (s *Service) update(ctx context.Context, id mfa.UserID, now time.Time, open *seal.Sealer, change func(*Account) error) (*Account, error) {
 	var updated *Account
 	err := store.Retry(ctx, func() error {
-		a, err := s.Load(ctx, id)
+		a, err := load(ctx, s.store, id, open)
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/seal"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
 )
@@ -57,6 +58,9 @@ type Details struct {
 	Credentials   []Credential `json:"credentials"`
 	RecoveryCodes int          `json:"recovery_codes_left"`
 	Sessions      []Session    `json:"sessions"`
+
+	// Unreadable says that the factors don't open with our secrets. They must be reset.
+	Unreadable bool `json:"unreadable,omitempty"`
 }
 
 // Credential is a factor of a user.
@@ -128,6 +132,10 @@ func (s *Service) Show(ctx context.Context, name string, now time.Time) (*Detail
 		return nil, err
 	}
 	a, err := s.Accounts.Load(ctx, u.ID)
+	unreadable := errors.Is(err, seal.ErrOpen)
+	if unreadable {
+		a, err = s.Accounts.LoadClosed(ctx, u.ID)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -138,14 +146,14 @@ func (s *Service) Show(ctx context.Context, name string, now time.Time) (*Detail
 	d := &Details{
 		Summary: summary(u, a), Email: u.Email, Groups: list(u.Groups), Roles: list(u.Roles), Guest: u.Guest,
 		GraceStarted: a.State.GraceStarted, RegisteredAt: a.State.Registered, PassRequired: a.State.PassRequired,
-		Locked: list(a.Locked()), Credentials: []Credential{}, Sessions: []Session{},
+		Locked: list(a.Locked()), Credentials: []Credential{}, Sessions: []Session{}, Unreadable: unreadable,
 	}
 	if b := a.State.Blocked; b != nil {
 		d.BlockedAt, d.BlockedReason = b.At, b.Reason
 	}
 	for _, c := range a.Credentials {
 		d.Credentials = append(d.Credentials, Credential{c.ID, c.Method, c.Added, c.LastUsed, c.Expires})
-		if c.Method == mfa.RecoveryCode {
+		if c.Method == mfa.RecoveryCode && !unreadable {
 			left, err := recovery.Left(c)
 			if err != nil {
 				return nil, err
@@ -189,7 +197,7 @@ func (s *Service) find(ctx context.Context, name string) (*mfa.User, error) {
 	return u, err
 }
 
-// change changes a user's account, and notes it.
+// change changes a user's account, and notes it. It looks into no factor: who is to be blocked or reset may have some that don't open.
 func (s *Service) change(ctx context.Context, name string, now time.Time, event audit.Event, change func(*account.Account) error) (*mfa.User, error) {
 	u, err := s.find(ctx, name)
 	if err != nil {
@@ -199,7 +207,7 @@ func (s *Service) change(ctx context.Context, name string, now time.Time, event 
 	if err := s.Generation.Check(ctx); err != nil {
 		return nil, err
 	}
-	_, err = s.Accounts.Update(ctx, u.ID, now, func(a *account.Account) error {
+	_, err = s.Accounts.UpdateClosed(ctx, u.ID, now, func(a *account.Account) error {
 		if a.State.Created.IsZero() {
 			a.State.Created, a.State.Name = now, u.Canonical
 		}

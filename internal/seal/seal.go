@@ -121,6 +121,11 @@ func (s *Sealer) Open(sealed []byte, owner ...string) ([]byte, error) {
 	return nil, ErrOpen
 }
 
+// Stale says whether a text was sealed with another secret than the newest.
+func (s *Sealer) Stale(sealed []byte) bool {
+	return len(sealed) < Overhead || [keyIDSize]byte(sealed[1:1+keyIDSize]) != s.keys[0].id
+}
+
 // bind writes purpose and owner so that no two lists of parts are written alike.
 func (s *Sealer) bind(owner []string) []byte {
 	data := make([]byte, 0, 128)

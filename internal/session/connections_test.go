@@ -139,3 +139,30 @@ func BenchmarkOpenClose(b *testing.B) {
 		conn.Close()
 	}
 }
+
+func TestEndAllEndsConnectionsThatNobodyWillJudge(t *testing.T) {
+	f := newFixture(t)
+	register := NewConnections()
+	var open []*Connection
+	for _, user := range []*mfa.User{alice, bob} {
+		current, _ := f.begin(user, false)
+		open = append(open, register.Open(f.ctx, current, Subject{}))
+	}
+	// While everything ends, requests are still being let in.
+	var wg sync.WaitGroup
+	late := make([]*Connection, 50)
+	for i := range late {
+		wg.Go(func() { late[i] = register.Open(f.ctx, open[0].Current, Subject{}) })
+	}
+	register.EndAll()
+	wg.Wait()
+	for _, conn := range append(open, late...) {
+		if !errors.Is(context.Cause(conn), ErrEnded) {
+			t.Fatalf("still open: %v", context.Cause(conn))
+		}
+		conn.Close()
+	}
+	if n := register.Len(); n != 0 {
+		t.Errorf("%d connections are registered", n)
+	}
+}

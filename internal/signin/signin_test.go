@@ -139,7 +139,7 @@ func (f *fixture) node() *Service {
 	accounts := account.NewService(f.store, account.NewView(f.store), 30*time.Second, keys)
 	sessions := session.NewManager(f.store, session.NewView(f.store), session.NewCodec(keys), session.Settings{Idle: time.Hour, Lifetime: 12 * time.Hour, Cache: 30 * time.Second})
 	app := apptotp.Factor{Issuer: "Example"}
-	generation := account.NewGeneration(f.store, f.kept)
+	generation := account.NewGeneration(f.store, f.kept, keys)
 	passwords := throttle.NewPasswords(f.store)
 	f.admin = &admin.Service{Users: users, Accounts: accounts, Sessions: sessions, Passwords: passwords, Generation: generation, Sink: f.events}
 	return &Service{

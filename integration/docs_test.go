@@ -1,0 +1,706 @@
+package integration
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"math/big"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/caddy-mfa/caddy-mfa/integration/lab"
+)
+
+// pages are what operators read.
+func pages(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("../docs/*.md")
+	if err != nil || len(files) < 2 {
+		t.Fatalf("no pages in docs: %q, %v", files, err)
+	}
+	return append(files, "../README.md", "../SECURITY.md", "../CHANGELOG.md")
+}
+
+func readPage(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// block is an example in a page: what stands between two lines of ```.
+type block struct {
+	info, text string
+	line       int
+}
+
+// examples gives the blocks of a page, and the page without them.
+func examples(t *testing.T, file string) (blocks []block, prose string) {
+	t.Helper()
+	var b *block
+	var rest strings.Builder
+	line := 0
+	for text := range strings.Lines(readPage(t, file)) {
+		line++
+		info, fence := strings.CutPrefix(text, "```")
+		switch {
+		case fence && b == nil:
+			b = &block{info: strings.TrimSpace(info), line: line}
+		case fence:
+			blocks = append(blocks, *b)
+			b = nil
+		case b != nil:
+			b.text += text
+		default:
+			rest.WriteString(text)
+		}
+	}
+	if b != nil {
+		t.Fatalf("%s:%d: an example doesn't end", file, b.line)
+	}
+	return blocks, rest.String()
+}
+
+// whole makes a Caddyfile of an example, as docs/README.md describes it.
+func whole(info, text string) (string, error) {
+	const users = "\tmfa {\n\t\tusers file users.yaml\n\t}\n"
+	const site = "hr.example.com {\n\tmfa hr\n\treverse_proxy localhost:9000\n}\n"
+	switch info {
+	case "caddyfile whole":
+		return text, nil
+	case "caddyfile global":
+		return "{\n" + users + text + "}\n\n" + site, nil
+	case "caddyfile mfa":
+		return "{\n\tmfa {\n" + text + "\t}\n}\n\n" + site, nil
+	case "caddyfile site":
+		return "{\n" + users + "}\n\nhr.example.com {\n" + text + "}\n", nil
+	}
+	return "", fmt.Errorf("%q doesn't say where the example belongs; want caddyfile whole, global, mfa or site", info)
+}
+
+const exampleUsers = "users:\n  alice:\n    password: $argon2id$v=19$m=19456,t=2,p=1$kP/8J1y6KSPsvWs9dCpZMg$L6MpYjMrzkJHP4/WVNyiHr+AFPgfNaeUc3eN9B17Rvo\n"
+
+// office is a place where the files are that examples name.
+type office struct {
+	dir string
+	env []string
+}
+
+func newOffice(t *testing.T) *office {
+	t.Helper()
+	o := &office{dir: t.TempDir()}
+	const secret = " secret of more than thirty-two bytes"
+	for name, text := range map[string]string{
+		"users.yaml": exampleUsers, "partners.yaml": "users: {}\n", "mfa": "a new" + secret, "mfa-2025": "an old" + secret, "redis": "a password", "redis-ca.pem": certificate(t),
+	} {
+		if err := os.WriteFile(filepath.Join(o.dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.env = append(os.Environ(), "HOME="+o.dir, "XDG_DATA_HOME="+o.dir, "XDG_CONFIG_HOME="+o.dir, "REDIS_USERNAME=caddy-mfa", "REDIS_PASSWORD=a password")
+	return o
+}
+
+// certificate makes the certificate of an authority, as PEM.
+func certificate(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+// run runs the program with a Caddyfile, and gives what it printed.
+func (o *office) run(t *testing.T, caddyfile string, args ...string) (string, error) {
+	t.Helper()
+	for _, place := range []string{"/etc/caddy-mfa/", "/var/lib/caddy-mfa/", "/run/caddy-mfa/", "/run/secrets/"} {
+		caddyfile = strings.ReplaceAll(caddyfile, place, o.dir+"/")
+	}
+	if err := os.WriteFile(filepath.Join(o.dir, "Caddyfile"), []byte(caddyfile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(lab.Binary(t), append(args, "--config", "Caddyfile")...)
+	c.Dir, c.Env = o.dir, o.env
+	out, err := c.CombinedOutput()
+	return string(out), err
+}
+
+// validate adapts and validates a Caddyfile.
+func (o *office) validate(t *testing.T, caddyfile string) error {
+	t.Helper()
+	out, err := o.run(t, caddyfile, "validate")
+	if err != nil {
+		return fmt.Errorf("%w:\n%s", err, out)
+	}
+	if strings.Contains(out, "input is not formatted") {
+		return fmt.Errorf("it is not formatted as `caddy-mfa fmt` does:\n%s", out)
+	}
+	return nil
+}
+
+// validateUsers validates a users file.
+func (o *office) validateUsers(t *testing.T, users string) error {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(o.dir, "users.yaml"), []byte(users), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	caddyfile, err := whole("caddyfile global", "")
+	if err != nil {
+		return err
+	}
+	return o.validate(t, caddyfile)
+}
+
+// indent is a text as it would stand one or more blocks deeper.
+func indent(text string, tabs int) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.TrimSpace(line) != "" {
+			b.WriteString(strings.Repeat("\t", tabs))
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+func TestExamplesOfTheDocumentationAreValid(t *testing.T) {
+	t.Parallel()
+	depth := map[string]int{"caddyfile global": 1, "caddyfile mfa": 2, "caddyfile site": 1}
+	caddyfiles, users := 0, 0
+	for _, file := range pages(t) {
+		blocks, _ := examples(t, file)
+		for _, b := range blocks {
+			name := filepath.Base(file) + ":" + strconv.Itoa(b.line)
+			switch language, _, _ := strings.Cut(b.info, " "); language {
+			case "caddyfile":
+				caddyfiles++
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					caddyfile, err := whole(b.info, indent(b.text, depth[b.info]))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := newOffice(t).validate(t, caddyfile); err != nil {
+						t.Fatalf("%v\n%s", err, caddyfile)
+					}
+				})
+			case "yaml":
+				users++
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					if b.info != "yaml users" {
+						t.Fatalf("%q doesn't say what the example is; want yaml users", b.info)
+					}
+					if err := newOffice(t).validateUsers(t, b.text); err != nil {
+						t.Fatal(err)
+					}
+				})
+			case "json":
+				if !json.Valid([]byte(b.text)) {
+					t.Errorf("%s: the example is no JSON", name)
+				}
+			}
+		}
+	}
+	if caddyfiles == 0 || users == 0 {
+		t.Fatalf("%d Caddyfiles and %d users files: the pages are not read", caddyfiles, users)
+	}
+}
+
+func TestTheExampleCaddyfileIsValid(t *testing.T) {
+	t.Parallel()
+	if err := newOffice(t).validate(t, readPage(t, "../Caddyfile.example")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A check that takes everything would show nothing.
+func TestAMistakeInAnExampleIsSeen(t *testing.T) {
+	t.Parallel()
+	for reason, b := range map[string]block{
+		"unknown option among the global ones": {info: "caddyfile global", text: "\tnonsense\n"},
+		"unknown option of the app":            {info: "caddyfile mfa", text: "\t\tusers file users.yaml\n\t\tnonsense\n"},
+		"unknown option of the directive":      {info: "caddyfile site", text: "\tmfa hr {\n\t\tnonsense\n\t}\n"},
+		"unknown directive":                    {info: "caddyfile whole", text: "localhost {\n\tnonsense\n}\n"},
+		"a file that is not there":             {info: "caddyfile mfa", text: "\t\tusers file nobody.yaml\n"},
+		"a secret that is not there":           {info: "caddyfile mfa", text: "\t\tusers file users.yaml\n\t\tsecret {file./run/secrets/nothing}\n"},
+		"not formatted":                        {info: "caddyfile mfa", text: "users file users.yaml\n"},
+		"nobody says where it belongs":         {info: "caddyfile", text: "localhost {\n\trespond ok\n}\n"},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			t.Parallel()
+			caddyfile, err := whole(b.info, b.text)
+			if err == nil {
+				err = newOffice(t).validate(t, caddyfile)
+			}
+			if err == nil {
+				t.Fatal("it is taken for right")
+			}
+		})
+	}
+	t.Run("unknown key of a user", func(t *testing.T) {
+		t.Parallel()
+		if newOffice(t).validateUsers(t, exampleUsers+"    nonsense: 1\n") == nil {
+			t.Fatal("it is taken for right")
+		}
+	})
+}
+
+var (
+	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading = regexp.MustCompile(`(?m)^(#+) (.*)$`)
+)
+
+// anchor is how a heading is linked to.
+func anchor(heading string) string {
+	var b strings.Builder
+	for _, r := range strings.ToLower(heading) {
+		switch {
+		case unicode.IsLetter(r), unicode.IsDigit(r), r == '-', r == '_':
+			b.WriteRune(r)
+		case r == ' ':
+			b.WriteByte('-')
+		}
+	}
+	return b.String()
+}
+
+func TestLinksOfTheDocumentationLeadSomewhere(t *testing.T) {
+	t.Parallel()
+	linked := map[string]bool{}
+	for _, file := range pages(t) {
+		_, prose := examples(t, file)
+		for _, m := range link.FindAllStringSubmatch(prose, -1) {
+			target, fragment, _ := strings.Cut(m[1], "#")
+			if strings.Contains(target, "://") {
+				continue
+			}
+			path := file
+			if target != "" {
+				path = filepath.Join(filepath.Dir(file), target)
+			}
+			if path != file {
+				linked[filepath.Clean(path)] = true
+			}
+			if _, err := os.Stat(path); err != nil {
+				t.Errorf("%s: %s leads nowhere", file, m[1])
+				continue
+			}
+			if fragment == "" {
+				continue
+			}
+			_, prose := examples(t, path)
+			if !slices.ContainsFunc(heading.FindAllStringSubmatch(prose, -1), func(h []string) bool { return anchor(h[2]) == fragment }) {
+				t.Errorf("%s: %s leads to no heading", file, m[1])
+			}
+		}
+	}
+	for _, file := range pages(t) {
+		if !linked[filepath.Clean(file)] && filepath.Base(file) != "README.md" {
+			t.Errorf("no page leads to %s", file)
+		}
+	}
+}
+
+// section is what stands in a page below a heading, its subsections included.
+func section(t *testing.T, page, title string) string {
+	t.Helper()
+	found := heading.FindAllStringSubmatchIndex(page, -1)
+	for i, m := range found {
+		if page[m[4]:m[5]] != title {
+			continue
+		}
+		level := m[3] - m[2]
+		for _, next := range found[i+1:] {
+			if next[3]-next[2] <= level {
+				return page[m[1]:next[0]]
+			}
+		}
+		return page[m[1]:]
+	}
+	t.Fatalf("there is no section %q", title)
+	return ""
+}
+
+var (
+	refused = regexp.MustCompile("Caddyfile:([0-9]+): unknown option `nonsense`; want one of ([^\"\\\\]*)")
+	quoted  = regexp.MustCompile("`([a-z_]+)`")
+)
+
+// TestEveryOptionIsDocumented asks the program: it answers an option that it doesn't know with those that it does.
+func TestEveryOptionIsDocumented(t *testing.T) {
+	t.Parallel()
+	page := readPage(t, "../docs/caddyfile.md")
+	o := newOffice(t)
+	documented := func(title string, options []string) {
+		text := section(t, page, title)
+		for _, option := range options {
+			if !strings.Contains(text, "\n| `"+option+" ") && !strings.Contains(text, "\n| `"+option+"` ") {
+				t.Errorf("docs/caddyfile.md, %s: the option `%s` is missing", title, option)
+			}
+		}
+	}
+	for caddyfile, titles := range map[string][]string{
+		`{
+	mfa {
+		nonsense
+		store redis {
+			nonsense
+		}
+		session {
+			nonsense
+		}
+		registration {
+			nonsense
+		}
+		users file users.yaml {
+			nonsense
+		}
+		factor totp {
+			nonsense
+		}
+		security_defaults {
+			nonsense
+		}
+	}
+}
+`: {"Global option", "store redis", "session", "registration", "users file", "factor totp", "security_defaults"},
+		`{
+	mfa {
+		users file users.yaml
+	}
+}
+localhost {
+	mfa hr {
+		nonsense
+		identity {
+			nonsense
+		}
+	}
+}
+`: {"Directive", "Directive"},
+	} {
+		out, err := o.run(t, caddyfile, "adapt")
+		if err == nil {
+			t.Fatalf("an unknown option is taken:\n%s", out)
+		}
+		answers := refused.FindAllStringSubmatch(out, -1)
+		if len(answers) != len(titles) {
+			t.Fatalf("%d blocks refuse an unknown option, want %d:\n%s", len(answers), len(titles), out)
+		}
+		for i, title := range titles {
+			var options []string
+			for _, m := range quoted.FindAllStringSubmatch(answers[i][2], -1) {
+				options = append(options, m[1])
+			}
+			if len(options) == 0 {
+				t.Fatalf("%s: no options in %q", title, answers[i][0])
+			}
+			documented(title, options)
+		}
+	}
+}
+
+// TestEveryFieldOfTheJSONIsDocumented reads what becomes of the Caddyfiles with which the adapter is tested: among them is one for
+// every option.
+func TestEveryFieldOfTheJSONIsDocumented(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../caddymodule/testdata/adapt/*.caddyfiletest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := map[string]bool{}
+	for _, file := range files {
+		_, adapted, _ := strings.Cut(readPage(t, file), "\n----------\n")
+		var config struct {
+			Apps map[string]any `json:"apps"`
+		}
+		if json.Unmarshal([]byte(adapted), &config) != nil {
+			continue // a mistake, and its message
+		}
+		leaves(fields, "", config.Apps["mfa"])
+		handlers(fields, config.Apps["http"])
+	}
+	if len(fields) < 20 {
+		t.Fatalf("only %d fields were found: %v", len(fields), slices.Sorted(maps.Keys(fields)))
+	}
+	page := readPage(t, "../docs/caddyfile.md")
+	for _, field := range slices.Sorted(maps.Keys(fields)) {
+		// The three have the same grammar.
+		name := regexp.MustCompile(`^(sessions|accounts)\.`).ReplaceAllString(field, "store.")
+		if !strings.Contains(page, "`"+name+"`") && !strings.Contains(page, "`"+name+".") {
+			t.Errorf("docs/caddyfile.md: the field `%s` is missing", name)
+		}
+	}
+}
+
+// leaves collects the paths of what holds no further fields.
+func leaves(fields map[string]bool, path string, value any) {
+	switch value := value.(type) {
+	case map[string]any:
+		if len(value) == 0 {
+			fields[path] = true
+		}
+		for key, v := range value {
+			leaves(fields, strings.TrimPrefix(path+"."+key, "."), v)
+		}
+	case []any:
+		for _, v := range value {
+			leaves(fields, path+"[]", v)
+		}
+	case nil:
+	default:
+		fields[path] = true
+	}
+}
+
+// handlers collects the fields of our handlers, wherever they are.
+func handlers(fields map[string]bool, value any) {
+	switch value := value.(type) {
+	case map[string]any:
+		if value["handler"] == "mfa" {
+			delete(value, "handler")
+			leaves(fields, "", value)
+			return
+		}
+		for _, v := range value {
+			handlers(fields, v)
+		}
+	case []any:
+		for _, v := range value {
+			handlers(fields, v)
+		}
+	}
+}
+
+var (
+	subcommand = regexp.MustCompile(`(?m)^  ([a-z-]+) +[A-Z]`)
+	flagName   = regexp.MustCompile(`(?m)^ +(?:-[a-z], )?(--[a-z-]+)`)
+)
+
+// TestEveryCommandIsDocumented walks through the help texts.
+func TestEveryCommandIsDocumented(t *testing.T) {
+	t.Parallel()
+	page := readPage(t, "../docs/commands.md")
+	commands := 0
+	var walk func(path ...string)
+	walk = func(path ...string) {
+		out, err := exec.Command(lab.Binary(t), append(path, "--help")...).Output()
+		if err != nil {
+			t.Fatalf("%s --help: %v", strings.Join(path, " "), err)
+		}
+		help := string(out)
+		if !strings.Contains(help, "caddy-mfa "+strings.Join(path, " ")) {
+			t.Errorf("the help of %s calls the program by another name:\n%s", strings.Join(path, " "), help)
+		}
+		_, list, group := strings.Cut(help, "Available Commands:\n")
+		if group {
+			list, _, _ = strings.Cut(list, "\n\n")
+			for _, m := range subcommand.FindAllStringSubmatch(list+"\n", -1) {
+				walk(append(slices.Clone(path), m[1])...)
+			}
+			return
+		}
+		commands++
+		name := strings.Join(path, " ")
+		if !strings.Contains(page, "\n## "+name+"\n") {
+			t.Errorf("docs/commands.md: the command %s is missing", name)
+		}
+		for _, m := range flagName.FindAllStringSubmatch(help, -1) {
+			if !strings.Contains(page, "`"+m[1]+"`") && !strings.Contains(page, "`"+m[1]+" ") && !strings.Contains(page, " "+m[1]+" ") {
+				t.Errorf("docs/commands.md: the option %s of %s is missing", m[1], name)
+			}
+		}
+	}
+	walk("mfa")
+	if commands < 5 {
+		t.Fatalf("only %d commands were found", commands)
+	}
+}
+
+// TestEveryKeyOfAUserIsDocumented asks the program, with a key that it doesn't know.
+func TestEveryKeyOfAUserIsDocumented(t *testing.T) {
+	t.Parallel()
+	err := newOffice(t).validateUsers(t, "users:\n  alice:\n    nonsense: 1\n")
+	if err == nil {
+		t.Fatal("an unknown key is taken")
+	}
+	_, list, _ := strings.Cut(err.Error(), "want one of ")
+	keys := regexp.MustCompile(`[a-z_]+`).FindAllString(strings.SplitN(list, `"`, 2)[0], -1)
+	if len(keys) < 5 {
+		t.Fatalf("the program names %q:\n%v", keys, err)
+	}
+	page := readPage(t, "../docs/users.md")
+	for _, key := range keys {
+		if !strings.Contains(page, "`"+key+"`") || !strings.Contains(page, "\n    "+key+": ") {
+			t.Errorf("docs/users.md: the key %s is missing, in the table or in the example", key)
+		}
+	}
+}
+
+// TestEveryEventIsDocumented reads the events where they are declared.
+func TestEveryEventIsDocumented(t *testing.T) {
+	t.Parallel()
+	file, err := parser.ParseFile(token.NewFileSet(), "../internal/audit/audit.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := readPage(t, "../docs/logs-and-metrics.md")
+	events := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if kind, ok := spec.Type.(*ast.Ident); !ok || kind.Name != "Type" {
+			return true
+		}
+		for _, v := range spec.Values {
+			event, err := strconv.Unquote(v.(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			events++
+			if !strings.Contains(page, "`"+event+"`") {
+				t.Errorf("docs/logs-and-metrics.md: the event %s is missing", event)
+			}
+		}
+		return true
+	})
+	if events < 10 {
+		t.Fatalf("only %d events were found", events)
+	}
+}
+
+// TestWhatIsWrittenOfLogsAndMetricsIsThere holds the page against a server that runs.
+func TestWhatIsWrittenOfLogsAndMetricsIsThere(t *testing.T) {
+	t.Parallel()
+	up := lab.NewUpstream(t, nil)
+	p := lab.Start(t, up.Address, lab.Options{Servers: "metrics"})
+	lab.NewBrowser(t, p.URL).Password("/", "alice", "wrong")
+	page := readPage(t, "../docs/logs-and-metrics.md")
+
+	status, metrics := p.API(http.MethodGet, "/metrics", nil)
+	if status != http.StatusOK {
+		t.Fatalf("/metrics: %d", status)
+	}
+	shown := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (caddy_mfa_[a-z_]+) `).FindAllStringSubmatch(metrics, -1) {
+		shown[m[1]] = true
+		if !strings.Contains(page, "`"+m[1]+"`") {
+			t.Errorf("docs/logs-and-metrics.md: the metric %s is missing", m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile("`(caddy_mfa_[a-z_]+)`").FindAllStringSubmatch(page, -1) {
+		if !shown[m[1]] {
+			t.Errorf("docs/logs-and-metrics.md: there is no metric %s", m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile(`(?m)^caddy_mfa_requests_total\{.*verdict="([a-z_]+)"`).FindAllStringSubmatch(metrics, -1) {
+		if !strings.Contains(page, "`"+m[1]+"`") {
+			t.Errorf("docs/logs-and-metrics.md: the verdict %s is missing", m[1])
+		}
+	}
+
+	var signIn map[string]any
+	for line := range strings.Lines(p.Log()) {
+		var entry map[string]any
+		if json.Unmarshal([]byte(line), &entry) == nil && entry["logger"] == "mfa.signin" {
+			signIn = entry
+		}
+	}
+	if signIn == nil {
+		t.Fatal("no sign-in was logged")
+	}
+	blocks, _ := examples(t, "../docs/logs-and-metrics.md")
+	i := slices.IndexFunc(blocks, func(b block) bool { return b.info == "json" })
+	if i < 0 {
+		t.Fatal("docs/logs-and-metrics.md shows no sign-in")
+	}
+	var example map[string]any
+	d := json.NewDecoder(bytes.NewReader([]byte(blocks[i].text)))
+	if err := d.Decode(&example); err != nil {
+		t.Fatal(err)
+	}
+	for field := range example {
+		if _, ok := signIn[field]; !ok {
+			t.Errorf("docs/logs-and-metrics.md: a sign-in has no field %s", field)
+		}
+	}
+	for field := range signIn {
+		if _, ok := example[field]; !ok && !slices.Contains([]string{"level", "ts", "logger", "msg"}, field) {
+			t.Errorf("docs/logs-and-metrics.md: the field %s is missing", field)
+		}
+	}
+	// As Graph writes it, which is not how Caddy writes times.
+	text, _ := signIn["createdDateTime"].(string)
+	if _, err := time.Parse(time.RFC3339Nano, text); err != nil {
+		t.Errorf("createdDateTime is %v: %v", signIn["createdDateTime"], err)
+	}
+}
+
+// TestPagesSayWhatTheDocumentationQuotes holds the quotations against the English texts.
+func TestPagesSayWhatTheDocumentationQuotes(t *testing.T) {
+	t.Parallel()
+	var texts map[string]any
+	if err := json.Unmarshal([]byte(readPage(t, "../internal/portal/text/en.json")), &texts); err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, text := range texts {
+		switch text := text.(type) {
+		case string:
+			all = append(all, text)
+		case map[string]any:
+			for _, form := range text {
+				all = append(all, fmt.Sprint(form))
+			}
+		}
+	}
+	quotations := 0
+	for file, title := range map[string]string{"../docs/signing-in.md": "Signing in", "../docs/troubleshooting.md": "People can't sign in"} {
+		_, prose := examples(t, file)
+		prose = strings.Join(strings.Fields(section(t, prose, title)), " ")
+		for _, m := range regexp.MustCompile(`"([A-Z][^"]*)"`).FindAllStringSubmatch(prose, -1) {
+			for part := range strings.SplitSeq(m[1], "…") {
+				quotations++
+				part = strings.TrimSpace(part)
+				// Two texts of one page may be quoted together.
+				for sentence := range strings.SplitSeq(strings.TrimSuffix(part, "."), ". ") {
+					if !slices.ContainsFunc(all, func(text string) bool { return strings.Contains(text, sentence) }) {
+						t.Errorf("%s: no page says %q", file, sentence)
+					}
+				}
+			}
+		}
+	}
+	if quotations < 5 {
+		t.Fatalf("only %d quotations were found", quotations)
+	}
+}
