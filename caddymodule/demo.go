@@ -43,6 +43,7 @@ const demoCaddyfile = `{
 	persist_config off
 	auto_https off
 	storage file_system %[1]s/storage
+	storage_clean_interval off
 	log {
 		output file %[1]s/log.json
 	}
