@@ -252,7 +252,7 @@ func (p *Page) Follow() *Page {
 
 var (
 	keyText   = regexp.MustCompile(`id="key"[^>]*>([A-Z2-7 ]+)<`)
-	codesText = regexp.MustCompile(`(?s)id="codes">(.*?)</pre>`)
+	codesText = regexp.MustCompile(`(?s)id="codes"[^>]*>(.*?)</pre>`)
 )
 
 // Person is somebody who has registered an authenticator app.

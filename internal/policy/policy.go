@@ -82,7 +82,20 @@ type Decision struct {
 
 	// GraceEnds is when the user must have registered a factor; zero if no time is running.
 	GraceEnds time.Time
+
+	// Needs is what would let the user register, where that was denied.
+	Needs Need
 }
+
+// Need is what a user lacks who may not register a factor. The zero Need is nothing.
+type Need uint8
+
+// The needs.
+const (
+	NeedPass    Need = iota + 1 // a temporary access pass
+	NeedNetwork                 // to come from one of the ranges
+	NeedEither                  // one of the two
+)
 
 // SecurityDefaults asks every user for a second factor, in every application.
 type SecurityDefaults struct {
@@ -107,33 +120,33 @@ type Set struct {
 func (s *Set) Decide(f *Facts) Decision {
 	switch {
 	case f.User == nil || !f.Proofs.Has(mfa.Password):
-		return Decision{Block, NothingProven, false, time.Time{}}
+		return Decision{Action: Block, Reason: NothingProven}
 	case f.User.Disabled:
-		return Decision{Block, UserDisabled, false, time.Time{}}
+		return Decision{Action: Block, Reason: UserDisabled}
 	case f.Blocked:
-		return Decision{Block, UserBlocked, false, time.Time{}}
+		return Decision{Action: Block, Reason: UserBlocked}
 	case f.Proofs.Has(mfa.TOTP):
-		return Decision{Allow, MFASatisfied, false, time.Time{}}
+		return Decision{Action: Allow, Reason: MFASatisfied}
 	case f.Proofs.Has(mfa.TemporaryAccessPass):
-		return Decision{Allow, MFASatisfied, !f.Registered, time.Time{}}
+		return Decision{Action: Allow, Reason: MFASatisfied, Offer: !f.Registered}
 	case f.Proofs.Has(mfa.RecoveryCode):
 		// It lets its owner in to replace what he has lost, and nothing else.
-		return Decision{Register, RecoveryUsed, false, time.Time{}}
+		return Decision{Action: Register, Reason: RecoveryUsed}
 	case s.Defaults.Off:
-		return Decision{Allow, DefaultsOff, !f.Registered && s.MayRegister(f), time.Time{}}
+		return Decision{Action: Allow, Reason: DefaultsOff, Offer: !f.Registered && s.MayRegister(f)}
 	case f.Registered:
-		return Decision{Verify, MFARequired, false, time.Time{}}
+		return Decision{Action: Verify, Reason: MFARequired}
 	}
 	if ends := s.graceEnds(f); f.Now.Before(ends) {
-		return Decision{Allow, InGrace, f.PassAvailable || s.MayRegister(f), ends}
+		return Decision{Action: Allow, Reason: InGrace, Offer: f.PassAvailable || s.MayRegister(f), GraceEnds: ends}
 	}
 	switch {
 	case f.PassAvailable:
-		return Decision{Verify, MFARequired, false, time.Time{}}
+		return Decision{Action: Verify, Reason: MFARequired}
 	case s.MayRegister(f):
-		return Decision{Register, RegistrationRequired, false, time.Time{}}
+		return Decision{Action: Register, Reason: RegistrationRequired}
 	}
-	return Decision{Block, RegistrationDenied, false, time.Time{}}
+	return Decision{Action: Block, Reason: RegistrationDenied, Needs: s.Needs(f)}
 }
 
 // graceEnds says until when the user may put off registration; zero: not at all.
@@ -168,6 +181,17 @@ func (s *Set) MayRegister(f *Facts) bool {
 		return !s.Registration.RequirePass
 	}
 	return s.within(f.Address)
+}
+
+// Needs says what a user lacks who may not register.
+func (s *Set) Needs(f *Facts) Need {
+	switch {
+	case f.PassRequired || len(s.Registration.From) == 0:
+		return NeedPass
+	case s.Registration.RequirePass:
+		return NeedEither
+	}
+	return NeedNetwork
 }
 
 func (s *Set) within(a netip.Addr) bool {

@@ -168,3 +168,24 @@ func BenchmarkDecide(b *testing.B) {
 		}
 	}
 }
+
+func TestWhoMayNotRegisterIsToldWhatHeLacks(t *testing.T) {
+	from := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for reason, tc := range map[string]struct {
+		registration Registration
+		passRequired bool
+		want         Need
+	}{
+		"a pass is asked for":           {Registration{RequirePass: true}, false, NeedPass},
+		"a network is":                  {Registration{From: from}, false, NeedNetwork},
+		"one of the two":                {Registration{From: from, RequirePass: true}, false, NeedEither},
+		"after a reset":                 {Registration{}, true, NeedPass},
+		"after a reset, with a network": {Registration{From: from}, true, NeedPass},
+	} {
+		s := &Set{Registration: tc.registration}
+		f := &Facts{Now: time.Now(), User: &mfa.User{}, Proofs: mfa.Proofs{}.With(mfa.Proof{Method: mfa.Password}), Address: netip.MustParseAddr("203.0.113.9"), PassRequired: tc.passRequired}
+		if d := s.Decide(f); d.Reason != RegistrationDenied || d.Needs != tc.want {
+			t.Errorf("%s: %+v", reason, d)
+		}
+	}
+}

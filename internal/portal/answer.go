@@ -130,7 +130,7 @@ func (p *Portal) refused(w http.ResponseWriter, pg *page, d policy.Decision) {
 	}
 	text := pg.T("refused.text", "User", pg.User)
 	if d.Reason == policy.RegistrationDenied {
-		text = pg.T("refused.register")
+		text = pg.T("refused.register") + " " + pg.T(needs[d.Needs])
 	}
 	pg.withReference()
 	p.message(w, pg, http.StatusForbidden, "", "", text)

@@ -33,6 +33,9 @@ type page struct {
 
 	facts  Facts
 	framed bool // may be shown in a frame
+	texts  *Texts
+	title  string // key
+	wishes struct{ menu, browser string }
 }
 
 // fieldError is a mistake in a form: in a field, or in no particular one.
@@ -44,23 +47,30 @@ type languageChoice struct {
 }
 
 func (p *Portal) page(r *http.Request, f Facts, title string) *page {
-	lang := p.Texts.Choose(session.CookieValue(r, session.LanguageCookieName, f.HTTPS), r.Header.Get("Accept-Language"))
-	pg := &page{
-		speaker: p.Texts.speak(lang), Lang: lang.Tag, Dir: lang.Dir, Prefix: prefix,
-		Host: f.Host, Application: f.Application, Help: p.Help, Time: f.Now.UTC(), facts: f,
+	pg := &page{Prefix: prefix, Host: f.Host, Application: f.Application, Help: p.Help, Time: f.Now.UTC(), facts: f, texts: p.Texts, title: title}
+	pg.wishes.menu = session.CookieValue(r, session.LanguageCookieName, f.HTTPS)
+	pg.wishes.browser = r.Header.Get("Accept-Language")
+	pg.speakTo("")
+	return pg
+}
+
+// speakTo chooses the language: what was chosen from the menu, then the user's own, then the browser's.
+func (pg *page) speakTo(user string) {
+	lang := pg.texts.Choose(pg.wishes.menu, user, pg.wishes.browser)
+	pg.speaker, pg.Lang, pg.Dir = pg.texts.speak(lang), lang.Tag, lang.Dir
+	if pg.title != "" {
+		pg.Title = pg.T(pg.title)
 	}
-	if title != "" {
-		pg.Title = pg.T(title)
-	}
-	for _, l := range p.Texts.languages {
+	pg.Languages = nil
+	for _, l := range pg.texts.languages {
 		pg.Languages = append(pg.Languages, languageChoice{l, l.Tag == lang.Tag})
 	}
-	return pg
 }
 
 // as says whose page it is.
 func (pg *page) as(st signin.State) {
 	pg.User, pg.Pending = st.User.Name, st.Current.Session.Pending
+	pg.speakTo(st.User.Language)
 }
 
 // withReference shows the reference that stands in the log.

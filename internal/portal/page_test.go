@@ -19,6 +19,8 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/session"
+	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 )
 
 // machineTexts is a catalogue of marked texts in two languages more: a pseudo-locale that is longer than English, and
@@ -374,5 +376,34 @@ func TestLanguageIsChosenOnTheWay(t *testing.T) {
 		if cookie != tc.cookie {
 			t.Errorf("%s: remembers %q, want %q", reason, cookie, tc.cookie)
 		}
+	}
+}
+
+func TestLanguageOfAPage(t *testing.T) {
+	texts, err := NewTexts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for reason, tc := range map[string]struct{ menu, user, browser, want string }{
+		"nobody wishes anything":          {"", "", "", "en"},
+		"the browser's":                   {"", "", "nl-BE,fr;q=0.5", "nl"},
+		"the user's before the browser's": {"", "nl", "en", "nl"},
+		"the menu before the user's":      {"en", "nl", "nl", "en"},
+		"a user's that we don't speak":    {"", "pt-BR", "nl", "nl"},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodGet, "/_mfa/account", nil)
+			r.Header.Set("Accept-Language", tc.browser)
+			if tc.menu != "" {
+				r.AddCookie(session.NewCookie(session.LanguageCookieName, tc.menu, true, 0))
+			}
+			pg := testPortal(t, texts).page(r, Facts{HTTPS: true}, "account.title")
+			pg.as(signin.State{User: &mfa.User{Name: "alice", Language: tc.user}, Current: session.Current{Session: &mfa.Session{}}})
+			title := map[string]string{"en": "Your account", "nl": "Uw account"}[tc.want]
+			current := slices.IndexFunc(pg.Languages, func(l languageChoice) bool { return l.Current })
+			if pg.Lang != tc.want || pg.Title != title || current < 0 || pg.Languages[current].Tag != tc.want || len(pg.Languages) != 2 {
+				t.Errorf("it speaks %s, its title is %q, the menu %v", pg.Lang, pg.Title, pg.Languages)
+			}
+		})
 	}
 }

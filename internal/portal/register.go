@@ -64,6 +64,11 @@ func (v *visit) mayRegister(st signin.State) bool {
 	return st.User != nil && (st.Step == signin.Register || st.Step == signin.Done)
 }
 
+// needs are the texts that say what somebody lacks who may not register.
+var needs = map[policy.Need]string{
+	policy.NeedPass: "register.need_pass", policy.NeedNetwork: "register.need_network", policy.NeedEither: "register.need_either",
+}
+
 func (v *visit) showRegister(st signin.State, status int, prepare func(*page)) {
 	if !v.mayRegister(st) {
 		v.advance(st)
@@ -80,6 +85,9 @@ func (v *visit) showRegister(st signin.State, status int, prepare func(*page)) {
 		data.Lead, data.Back = "register.lead_add", true
 	case st.Step == signin.Done:
 		data.Postpone = true
+		if st.Decision.GraceEnds.IsZero() {
+			data.Lead = "register.lead_offer" // nothing asks for it
+		}
 		if ends := st.Decision.GraceEnds; !ends.IsZero() {
 			data.Days = int((ends.Sub(v.f.Now) + 24*time.Hour - 1) / (24 * time.Hour))
 		}
@@ -152,7 +160,7 @@ func (v *visit) beginRegistration() {
 			// With the temporary access pass that he was given. Who is in his grace period is signed in already.
 			v.redirect(prefix + "verify?for=" + forChange + "&t=" + v.token)
 		case errors.Is(err, signin.ErrDenied):
-			v.showRegister(st, http.StatusForbidden, func(pg *page) { pg.wrong("", pg.T("register.denied")) })
+			v.showRegister(st, http.StatusForbidden, func(pg *page) { pg.wrong("", pg.T(needs[v.Service.RegistrationNeeds(v.client, st)])) })
 		default:
 			v.advance(st)
 		}

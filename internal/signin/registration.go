@@ -56,6 +56,13 @@ func (s *Service) MayRegister(c Client, st State) bool {
 	return s.Policy.MayRegister(&facts)
 }
 
+// RegistrationNeeds says what a person lacks who may not register.
+func (s *Service) RegistrationNeeds(c Client, st State) policy.Need {
+	facts := gate.Facts(st.User, st.Account, st.Current.Proofs, c.Now)
+	facts.Application, facts.Address = c.Application, c.Address
+	return s.Policy.Needs(&facts)
+}
+
 // Registration gives the challenge of a registration that has begun in this session, for its page. The error is ErrStep
 // if there is none, or wraps store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) Registration(ctx context.Context, c Client) (State, mfa.Challenge, error) {
