@@ -50,6 +50,7 @@ type Portal struct {
 
 	templates *template.Template
 	foreign   *http.CrossOriginProtection
+	readiness *readiness
 }
 
 // New completes a portal whose fields have been set.
@@ -59,6 +60,7 @@ func New(p Portal) (*Portal, error) {
 		return nil, fmt.Errorf("reading page templates: %w", err)
 	}
 	p.foreign = http.NewCrossOriginProtection()
+	p.readiness = &readiness{check: p.Health}
 	return &p, nil
 }
 
@@ -231,20 +233,4 @@ func (p *Portal) asset(w http.ResponseWriter, r *http.Request, contentType strin
 		return
 	}
 	w.Write(body) // a client that is gone is no fault of ours
-}
-
-// health says that this process serves; with ?ready, that it can reach what it needs.
-func (p *Portal) health(w http.ResponseWriter, r *http.Request) {
-	noStore(w.Header())
-	if r.URL.Query().Has("ready") {
-		if err := p.Health(r.Context()); err != nil {
-			w.Header().Set("Retry-After", "5")
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusServiceUnavailable)
-			fmt.Fprintln(w, `{"status":"unavailable"}`)
-			return
-		}
-	}
-	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprintln(w, `{"status":"ok"}`)
 }

@@ -43,6 +43,7 @@ func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID str
 	if err != nil {
 		return Cookies{}, fmt.Errorf("beginning registration: %w", err)
 	}
+	challenge.ID = account.NewCredentialID()
 	if err := s.Pending.Save(ctx, st.Current.Session, challenge, c.Now); err != nil {
 		return Cookies{}, err
 	}
@@ -99,10 +100,14 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		if !a.Honors(st.Current.Session) {
 			return ErrStep
 		}
+		if _, finished := a.Credential(challenge.ID); finished || challenge.ID == "" {
+			// Sent twice at the same moment. Two apps with one key would take each code twice.
+			return ErrStep
+		}
 		if added, err = s.App.FinishRegistration(challenge.State, answer, c.Now); err != nil {
 			return err
 		}
-		added.ID, added.LastUsed = account.NewCredentialID(), c.Now
+		added.ID, added.LastUsed = challenge.ID, c.Now
 		if replacing(st) {
 			// What was lost must not work for its finder.
 			removed = slices.Concat(a.CredentialsOf(mfa.TOTP), a.CredentialsOf(mfa.RecoveryCode))
@@ -144,7 +149,7 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		return st, Cookies{}, nil, err
 	}
 	if err := s.Pending.Forget(ctx, st.Current.Session); err != nil {
-		// It expires by itself, and can't be finished a second time: the app's step is used up.
+		// It expires by itself, and is not finished a second time.
 		s.Log.Warn("forgetting finished registration", "error", err)
 	}
 	if !pending {

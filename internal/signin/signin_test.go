@@ -1013,6 +1013,55 @@ func TestARegistrationBelongsToItsSession(t *testing.T) {
 	})
 }
 
+// meeting is the authenticator app, at which the first two who finish a registration wait for each other.
+type meeting struct {
+	mfa.Registrar
+	calls atomic.Int64
+	both  sync.WaitGroup
+}
+
+func (m *meeting) FinishRegistration(state []byte, answer string, now time.Time) (mfa.Credential, error) {
+	if m.calls.Add(1) <= 2 {
+		m.both.Done()
+		m.both.Wait()
+	}
+	return m.Registrar.FinishRegistration(state, answer, now)
+}
+
+func TestARegistrationThatIsSentTwiceIsFinishedOnce(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		b := f.browser()
+		b.must(b.password("alice", rightPassword))
+		if err := b.begin(); err != nil {
+			t.Fatal(err)
+		}
+		_, challenge, err := b.Registration(b.ctx, b.client())
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &meeting{Registrar: f.App}
+		m.both.Add(2)
+		f.App = m
+		code, client, id := (&phone{t: t, key: challenge.Key}).now(), b.client(), b.session()
+		var finished atomic.Int64
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				if _, _, _, err := f.FinishRegistration(f.ctx, client, id, code); err == nil {
+					finished.Add(1)
+				} else if !errors.Is(err, ErrStep) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		a, err := f.Accounts.Load(f.ctx, f.people.users["alice"].ID)
+		if err != nil || finished.Load() != 1 || len(a.CredentialsOf(mfa.TOTP)) != 1 {
+			t.Fatalf("%d are finished, %d apps, %v", finished.Load(), len(a.CredentialsOf(mfa.TOTP)), err)
+		}
+	})
+}
+
 func TestOfTwoRegistrationsAtOnceTheFirstCounts(t *testing.T) {
 	in(t, func(t *testing.T, f *fixture) {
 		owner, thief := f.browser(), f.browser()

@@ -46,4 +46,16 @@ for (const element of document.querySelectorAll("[data-print]")) {
 	add(element, element.dataset.print, () => { window.print(); });
 }
 
+// A second press would send a form that the first has used up, and hide its answer.
+for (const form of document.forms) {
+	form.addEventListener("submit", (event) => {
+		if (form.dataset.sent) {
+			event.preventDefault();
+			return;
+		}
+		form.dataset.sent = "yes";
+		setTimeout(() => { delete form.dataset.sent; }, 3000); // it may have been stopped
+	});
+}
+
 document.getElementById("error")?.focus();
