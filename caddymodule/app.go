@@ -52,6 +52,7 @@ type App struct {
 	accounts    storeModule
 	directories []*file.Directory
 	live        *live
+	released    bool // live was given back
 	sink        *sink
 
 	mu       sync.Mutex
@@ -87,7 +88,13 @@ const needsSecret = "`secret` is required with a store that several machines sha
 const healthPatience = 900 * time.Millisecond
 
 // hashing is the pool that every configuration checks passwords in: the machine is the same.
-var hashing = sync.OnceValue(func() *password.Pool { return password.NewPool(0, 0, 0) })
+var hashing = sync.OnceValue(func() *password.Pool { return password.NewPool(0, -1, 0) })
+
+// strangers take at most half of the queue for it: the rest is for those whose browser is known.
+var strangers = sync.OnceValue(func() *throttle.AtOnce {
+	pool := hashing().Stats()
+	return throttle.NewAtOnce(pool.Workers + pool.Queue/2)
+})
 
 // Provision checks the configuration and takes what it needs from the pools. It opens nothing: it also runs under
 // `caddy validate`.
@@ -204,12 +211,12 @@ func (a *App) Cleanup() error {
 		// This one may have set up the stores differently, and then failed.
 		current.configureStores()
 	}
-	if a.live == nil {
+	// Metrics may be read from it still: it is not set to nil.
+	if a.live == nil || a.released {
 		return nil
 	}
-	live := a.live
-	a.live = nil
-	return releaseLive(live)
+	a.released = true
+	return releaseLive(a.live)
 }
 
 // ready gives the runtime, and makes it on first use.
@@ -261,7 +268,7 @@ func (a *App) start() (*runtime, error) {
 	}
 	service := &signin.Service{
 		Gate: g, Users: dirs, Accounts: accountService, Sessions: sessionManager,
-		Pending: signin.NewPending(sessions, keys), Passwords: passwords, Policy: rules, Generation: generation,
+		Pending: signin.NewPending(sessions, keys), Passwords: passwords, Strangers: strangers(), Policy: rules, Generation: generation,
 		Browsers: signin.NewBrowsers(keys), App: app,
 		Factors: map[mfa.Method]mfa.Factor{
 			mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},

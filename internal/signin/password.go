@@ -27,6 +27,13 @@ func (s *Service) Password(ctx context.Context, c Client, name, password string)
 		return State{}, Cookies{}, err
 	}
 	attempt.Browser = s.Browsers.ID(c.Browser, known, a, c.Now)
+	if attempt.Browser == "" {
+		// A flood is refused here, before it reaches the store. It leaves places in the queue to those who are known.
+		if !s.Strangers.Enter() {
+			return State{}, Cookies{}, directory.ErrBusy
+		}
+		defer s.Strangers.Leave()
+	}
 	if err := s.Passwords.Charge(ctx, attempt, c.Now); err != nil {
 		if wait := (*throttle.WaitError)(nil); errors.As(err, &wait) {
 			s.audit(c, audit.Event{Type: audit.PasswordThrottled, Reason: wait.Scope})

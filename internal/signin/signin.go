@@ -74,6 +74,7 @@ type Service struct {
 	Sessions   *session.Manager
 	Pending    *Pending
 	Passwords  *throttle.Passwords
+	Strangers  *throttle.AtOnce // bounds how many passwords are judged at once that come from browsers which nobody knows
 	Policy     *policy.Set
 	Generation *account.Generation
 	Browsers   *Browsers

@@ -144,7 +144,7 @@ func (f *fixture) node() *Service {
 	f.admin = &admin.Service{Users: users, Accounts: accounts, Sessions: sessions, Passwords: passwords, Generation: generation, Sink: f.events}
 	return &Service{
 		Gate:  &gate.Gate{Sessions: sessions, Accounts: accounts, Users: users, Policy: f.rules},
-		Users: users, Accounts: accounts, Sessions: sessions, Pending: NewPending(f.store, keys), Passwords: passwords, Policy: f.rules,
+		Users: users, Accounts: accounts, Sessions: sessions, Pending: NewPending(f.store, keys), Passwords: passwords, Strangers: throttle.NewAtOnce(100), Policy: f.rules,
 		Generation: generation, Browsers: NewBrowsers(keys), App: app,
 		Factors: map[mfa.Method]mfa.Factor{mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{}},
 		Sink:    f.events, Log: slog.New(slog.DiscardHandler),
@@ -1188,5 +1188,28 @@ func TestPostponingIsNoted(t *testing.T) {
 		if _, err := f.Postpone(f.ctx, b.client()); err != nil || f.events.count(audit.RegistrationLater) != 1 {
 			t.Fatal(err)
 		}
+	})
+}
+
+func TestAFloodOfStrangersLeavesRoomForWhoIsKnown(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		own := f.browser()
+		own.must(own.password("alice", rightPassword)) // from now on it is known
+		f.Strangers = throttle.NewAtOnce(0)            // as when the flood holds every place
+		before, err := f.store.List(f.ctx, "throttle/total", "")
+		if err != nil || len(before) != 1 {
+			t.Fatalf("%d records, %v", len(before), err)
+		}
+		judged := f.people.judged.Load()
+		for range 3 {
+			if _, err := f.browser().password("alice", rightPassword); !errors.Is(err, directory.ErrBusy) {
+				t.Fatalf("a stranger: %v", err)
+			}
+		}
+		after, err := f.store.List(f.ctx, "throttle/total", "")
+		if err != nil || after[0].Version != before[0].Version || f.people.judged.Load() != judged {
+			t.Fatalf("the flood has reached the store or the directory: %v, %v", after, err)
+		}
+		own.must(own.password("alice", rightPassword))
 	})
 }
