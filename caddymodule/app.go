@@ -311,7 +311,7 @@ func (a *App) start() (*runtime, error) {
 		d.OnChange(func() { rt.connections.Recheck(mfa.UserID{}) })
 		rt.done.Go(func() { d.Run(running) })
 	}
-	rt.done.Go(func() { rt.connections.Run(running, sessions, rt.judge) })
+	rt.done.Go(func() { rt.connections.Run(running, []store.Store{sessions, accounts}, rt.judge) })
 	return rt, nil
 }
 

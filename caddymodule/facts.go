@@ -51,6 +51,13 @@ func (a asked) target() string {
 	return a.url.RequestURI()
 }
 
+// request is r as it was asked for. Our own pages are not what a rewrite is for.
+func (a asked) request(r *http.Request) *http.Request {
+	original := r.WithContext(r.Context())
+	original.Method, original.RequestURI, original.URL = a.method, a.uri, a.url
+	return original
+}
+
 // clientAddress is the address that Caddy has found, behind the proxies that it trusts. It is the zero Addr if nobody knows.
 func clientAddress(r *http.Request) netip.Addr {
 	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)

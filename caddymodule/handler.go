@@ -83,7 +83,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	now := time.Now()
 	if ours {
-		rt.portal.ServeHTTP(w, r, h.facts(r, asked, now))
+		rt.portal.ServeHTTP(w, asked.request(r), h.facts(r, asked, now))
 		return nil
 	}
 	if !allowedMethod(r) || asked.method != r.Method && !methods[asked.method] {
@@ -107,7 +107,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			r.Header.Del("Authorization")
 		}
 		h.identify(r, out.User, out.Current.Session.ID)
-		if r.Body != nil && r.Body != http.NoBody {
+		if r.ContentLength != 0 { // Caddy wraps every body, also one that is not there
 			defer endUpload(conn, w)()
 		}
 		return letPass(w, r, next)

@@ -116,9 +116,12 @@ func (w *walker) check(p place) error {
 	if p.handler.PagesOnly {
 		return nil
 	}
-	if p.handler.gated.Name == "" {
+	if p.handler.Application.Application == "" {
 		if len(hosts) != 1 || strings.ContainsAny(hosts[0], "*{") {
 			return fmt.Errorf("mfa: the application has no name, and %s to take one from; write for example `mfa hr`", hostsText(hosts))
+		}
+		if name := p.handler.gated.Name; name != "" && name != hosts[0] {
+			return fmt.Errorf("mfa: the application has no name, and the sites %s and %s share it; write for example `mfa hr`", name, hosts[0])
 		}
 		p.handler.gated.Name = hosts[0]
 	}

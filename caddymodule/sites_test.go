@@ -19,6 +19,9 @@ func TestSitesThatCanNotWorkAreRefused(t *testing.T) {
 		"no name, and a wildcard": {
 			sites: "http://*.example.com:0 {\nmfa\nrespond ok\n}", says: "a wildcard or a placeholder",
 		},
+		"no name, and invoked by two sites": {
+			sites: "&(guarded) {\nmfa\nrespond ok\n}\nhttp://a.example.com:0 {\ninvoke guarded\n}\nhttp://b.example.com:0 {\ninvoke guarded\n}", says: "the sites a.example.com and b.example.com share it",
+		},
 		"inside a handle for other paths": {
 			sites: "http://localhost:0 {\nhandle /app/* {\nmfa app\nrespond ok\n}\nhandle {\nrespond public\n}\n}", says: "would not reach it",
 		},

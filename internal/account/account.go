@@ -290,6 +290,10 @@ func (a *Account) changes(sealer *seal.Sealer, now time.Time) (changes []store.C
 	for _, key := range slices.Sorted(maps.Keys(a.codes)) {
 		switch c := a.codes[key]; c {
 		case a.read.codes[key]:
+			if a.read.versions[key] == 0 {
+				// Nothing was counted, and nothing is to be. A wrong code that is counted meanwhile must not be passed by.
+				changes = append(changes, store.Change{Key: key, Op: store.Expect})
+			}
 		case throttle.Codes{}:
 			remove(key)
 		default:

@@ -317,7 +317,7 @@ func (s *Service) SignOut(ctx context.Context, name string) error {
 }
 
 func (s *Service) endSessions(ctx context.Context, u *mfa.User) error {
-	return s.Sessions.EndAll(ctx, u.ID, "")
+	return s.Sessions.EndAll(ctx, u.ID)
 }
 
 // AcceptAccounts takes an account store that is empty or another one than before.

@@ -29,7 +29,7 @@ type Credential struct {
 
 // Challenge is what a factor asks, and what has to be remembered until the answer comes.
 type Challenge struct {
-	ID    string // of the credential that it becomes, so that it becomes one once
+	Epoch uint64 // of the account when this was allowed; after a change of factors it is not any more
 	State []byte // for Finish; stays on the server, sealed
 
 	Key string // for an authenticator app: the key in base32 (RFC 4648, section 6) without padding

@@ -134,9 +134,7 @@ func (v *visit) postAccount() {
 
 // changed answers a change of the account: done says what was done, if it was.
 func (v *visit) changed(cookies signin.Cookies, err error, done func()) {
-	if err == nil || errors.Is(err, signin.ErrLastFactor) {
-		v.setCookies(cookies)
-	}
+	v.setCookies(cookies) // also with an error: the proof may have been spent, and the token be new
 	switch {
 	case errors.Is(err, signin.ErrNotFresh):
 		v.confirmFirst(prefix + "account")

@@ -144,6 +144,7 @@ func (v *visit) postRegister() {
 func (v *visit) beginRegistration() {
 	ctx := v.r.Context()
 	cookies, err := v.Service.BeginRegistration(ctx, v.client, v.form("session"))
+	v.setCookies(cookies) // also with an error: the proof may have been spent, and the token be new
 	switch {
 	case errors.Is(err, signin.ErrNotFresh):
 		v.confirmFirst(prefix + "register?page=choose")
@@ -169,7 +170,6 @@ func (v *visit) beginRegistration() {
 	if v.failed(err) {
 		return
 	}
-	v.setCookies(cookies)
 	v.next("register")
 }
 

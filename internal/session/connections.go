@@ -2,8 +2,9 @@ package session
 
 import (
 	"context"
-	"hash/maphash"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,6 @@ import (
 //
 // It outlives configurations: a connection that an older one has let in is judged by the newest.
 type Connections struct {
-	seed   maphash.Seed
 	shards [connectionShards]connectionShard
 	news   chan mfa.UserID // whose connections are to be judged at once; zero: everybody's
 	ended  atomic.Bool     // see EndAll
@@ -25,9 +25,11 @@ type Connections struct {
 
 const connectionShards = 64
 
+// connectionShard is a part of the register, so that requests don't wait for each other. Which part a connection is in
+// says nothing.
 type connectionShard struct {
-	mu   sync.Mutex
-	open map[*Connection]struct{}
+	mu    sync.Mutex
+	first *Connection
 }
 
 // Connection is a request in flight, and the context that ends with its session. What it says is not changed.
@@ -36,8 +38,9 @@ type Connection struct {
 	Current Current
 	Subject Subject
 
-	cancel context.CancelCauseFunc
-	shard  *connectionShard
+	cancel         context.CancelCauseFunc
+	shard          *connectionShard
+	next, previous *Connection // in the shard, under its lock
 }
 
 // Subject is what must be known of a request to judge it again.
@@ -73,36 +76,51 @@ const (
 
 // NewConnections makes an empty register.
 func NewConnections() *Connections {
-	c := &Connections{seed: maphash.MakeSeed(), news: make(chan mfa.UserID, 256)}
-	for i := range c.shards {
-		c.shards[i].open = map[*Connection]struct{}{}
-	}
-	return c
-}
-
-func (c *Connections) shardOf(user mfa.UserID) *connectionShard {
-	return &c.shards[maphash.Comparable(c.seed, user)%connectionShards]
+	return &Connections{news: make(chan mfa.UserID, 256)}
 }
 
 // Open registers a request. The connection is the context to go on with; Close must be called.
 func (c *Connections) Open(ctx context.Context, current Current, subject Subject) *Connection {
 	ctx, cancel := context.WithCancelCause(ctx)
-	conn := &Connection{Context: ctx, Current: current, Subject: subject, cancel: cancel, shard: c.shardOf(current.Session.User)}
-	conn.shard.mu.Lock()
-	conn.shard.open[conn] = struct{}{}
-	conn.shard.mu.Unlock()
+	s := &c.shards[rand.Uint32()%connectionShards]
+	conn := &Connection{Context: ctx, Current: current, Subject: subject, cancel: cancel, shard: s}
+	s.mu.Lock()
+	if conn.next = s.first; conn.next != nil {
+		conn.next.previous = conn
+	}
+	s.first = conn
+	s.mu.Unlock()
 	if c.ended.Load() {
 		conn.cancel(ErrEnded)
 	}
 	return conn
 }
 
-// Close takes a request out of the register when it is done.
+// Close takes a request out of the register when it is done. It is called once.
 func (conn *Connection) Close() {
-	conn.shard.mu.Lock()
-	delete(conn.shard.open, conn)
-	conn.shard.mu.Unlock()
+	s := conn.shard
+	s.mu.Lock()
+	if conn.previous != nil {
+		conn.previous.next = conn.next
+	} else {
+		s.first = conn.next
+	}
+	if conn.next != nil {
+		conn.next.previous = conn.previous
+	}
+	s.mu.Unlock()
 	conn.cancel(nil)
+}
+
+// all gives the connections in the shard.
+func (s *connectionShard) all() []*Connection {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []*Connection
+	for conn := s.first; conn != nil; conn = conn.next {
+		all = append(all, conn)
+	}
+	return all
 }
 
 // Recheck has the connections of a user judged at once; those of everybody for the zero UserID. It doesn't block.
@@ -117,9 +135,7 @@ func (c *Connections) Recheck(user mfa.UserID) {
 func (c *Connections) Len() int {
 	n := 0
 	for i := range c.shards {
-		c.shards[i].mu.Lock()
-		n += len(c.shards[i].open)
-		c.shards[i].mu.Unlock()
+		n += len(c.shards[i].all())
 	}
 	return n
 }
@@ -127,71 +143,77 @@ func (c *Connections) Len() int {
 // EndAll ends every connection, also those that are being opened. It is for when nobody judges them any more.
 func (c *Connections) EndAll() {
 	c.ended.Store(true)
-	c.judge(context.Background(), mfa.UserID{}, time.Time{}, func(context.Context, *Connection, time.Time) bool { return false })
+	c.cut()
 }
 
 // Judge says whether an open connection may go on.
 type Judge func(ctx context.Context, conn *Connection, now time.Time) bool
 
-// Run has open connections judged until ctx ends: all of them every second, those of a user when Recheck says so. When s
-// can't be trusted and can't be asked, nothing can be judged, and every connection ends.
-func (c *Connections) Run(ctx context.Context, s store.Store, judge Judge) {
-	ticker := time.NewTicker(freshInterval)
+// Run has open connections judged until ctx ends: all of them every second, those of a user when Recheck says so. stores are what
+// is asked for that. When one of them tells nothing any more and can't be asked, nothing can be judged, and every connection ends.
+func (c *Connections) Run(ctx context.Context, stores []store.Store, judge Judge) {
+	var watch sync.WaitGroup
+	watch.Go(func() { c.watch(ctx, stores) })
+	defer watch.Wait()
+	ticker := time.NewTicker(judgeInterval)
 	defer ticker.Stop()
-	var last time.Time
-	fresh := true
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case user := <-c.news:
-			c.judge(ctx, user, time.Now(), judge)
-			continue
+			c.judge(ctx, user, judge)
+		case <-ticker.C:
+			c.judge(ctx, mfa.UserID{}, judge)
+		}
+	}
+}
+
+// watch ends every connection when nothing can be judged. It does not wait for a round of judgements, each of which may hang.
+func (c *Connections) watch(ctx context.Context, stores []store.Store) {
+	ticker := time.NewTicker(freshInterval)
+	defer ticker.Stop()
+	fresh := true
+	for {
+		select {
+		case <-ctx.Done():
+			return
 		case <-ticker.C:
 		}
-		now := time.Now()
 		was := fresh
-		fresh = s.Fresh()
-		if !fresh && c.Len() > 0 {
-			// Within the time that revocation may take, nothing is trusted any more without the store.
-			ping, cancel := context.WithTimeout(ctx, freshInterval)
-			err := s.Ping(ping)
-			cancel()
-			if err != nil && ctx.Err() == nil {
-				c.judge(ctx, mfa.UserID{}, now, func(context.Context, *Connection, time.Time) bool { return false })
-				continue
-			}
+		fresh = !slices.ContainsFunc(stores, func(s store.Store) bool { return !s.Fresh() })
+		if fresh || c.Len() == 0 {
+			continue
 		}
-		if now.Sub(last) >= judgeInterval || was && !fresh {
-			last = now
-			c.judge(ctx, mfa.UserID{}, now, judge)
+		// Within the time that revocation may take, nothing is trusted any more without the stores.
+		ping, cancel := context.WithTimeout(ctx, freshInterval)
+		down := slices.ContainsFunc(stores, func(s store.Store) bool { return !s.Fresh() && s.Ping(ping) != nil })
+		cancel()
+		switch {
+		case down && ctx.Err() == nil:
+			c.cut()
+		case was:
+			c.Recheck(mfa.UserID{}) // news may have been missed
 		}
 	}
 }
 
 // judge judges the connections of a user, or of everybody.
-func (c *Connections) judge(ctx context.Context, user mfa.UserID, now time.Time, judge Judge) {
-	shards := c.shards[:]
-	if !user.IsZero() {
-		shards = nil
-		c.judgeShard(ctx, c.shardOf(user), user, now, judge)
-	}
-	for i := range shards {
-		c.judgeShard(ctx, &shards[i], user, now, judge)
+func (c *Connections) judge(ctx context.Context, user mfa.UserID, judge Judge) {
+	for i := range c.shards {
+		for _, conn := range c.shards[i].all() {
+			concerned := user.IsZero() || conn.Current.Session.User == user
+			if concerned && conn.Err() == nil && !judge(ctx, conn, time.Now()) && ctx.Err() == nil {
+				conn.cancel(ErrEnded)
+			}
+		}
 	}
 }
 
-func (c *Connections) judgeShard(ctx context.Context, shard *connectionShard, user mfa.UserID, now time.Time, judge Judge) {
-	var concerned []*Connection
-	shard.mu.Lock()
-	for conn := range shard.open {
-		if user.IsZero() || conn.Current.Session.User == user {
-			concerned = append(concerned, conn)
-		}
-	}
-	shard.mu.Unlock()
-	for _, conn := range concerned {
-		if !judge(ctx, conn, now) && ctx.Err() == nil {
+// cut ends every connection.
+func (c *Connections) cut() {
+	for i := range c.shards {
+		for _, conn := range c.shards[i].all() {
 			conn.cancel(ErrEnded)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/store"
 )
 
 // guard runs a register over a manager, as the app does.
@@ -17,7 +18,7 @@ func guard(t *testing.T, f *fixture) (*Connections, func()) {
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		c.Run(ctx, f.store, func(ctx context.Context, conn *Connection, now time.Time) bool {
+		c.Run(ctx, []store.Store{f.store}, func(ctx context.Context, conn *Connection, now time.Time) bool {
 			_, err := f.Again(ctx, conn.Current, now)
 			return err == nil
 		})
@@ -83,6 +84,31 @@ func TestRecheckDoesNotWaitForTheRound(t *testing.T) {
 		synctest.Wait() // without a moment of time going by
 		if ctx.Err() == nil {
 			t.Fatal("still open")
+		}
+	})
+}
+
+// A store that is frozen gives no error: every question to it hangs until patience is at an end.
+func TestAFrozenStoreEndsEveryConnectionHoweverManyThereAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		register, stop := guard(t, f)
+		defer stop()
+		var open []*Connection
+		for range 100 {
+			current, _ := f.begin(alice, false)
+			open = append(open, register.Open(f.ctx, current, Subject{}))
+		}
+		time.Sleep(10 * time.Second)
+		f.store.frozen.Store(true)
+		f.store.stale.Store(true)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		for i, conn := range open {
+			if !errors.Is(context.Cause(conn), ErrEnded) {
+				t.Errorf("connection %d is still open", i)
+			}
+			conn.Close()
 		}
 	})
 }

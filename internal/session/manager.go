@@ -180,7 +180,7 @@ func (m *Manager) Again(ctx context.Context, c Current, now time.Time) (Current,
 		return Current{}, err
 	}
 	s := k.session
-	if s == nil || s.Epoch != k.epoch || !now.Before(s.Expires) || m.idle(k, now) || s.Token.Equal(c.Session.Token) {
+	if s == nil || s.Epoch != k.epoch || !now.Before(s.Expires) || m.idle(k, now) {
 		return Current{}, ErrEnded
 	}
 	return Current{s, c.Proofs, c.key, k}, nil
@@ -413,9 +413,8 @@ func (m *Manager) End(ctx context.Context, user mfa.UserID, id string) error {
 	return nil
 }
 
-// EndAll ends every session of a user at once, also those that are being issued at this moment, but for the one with
-// the id except (empty: none).
-func (m *Manager) EndAll(ctx context.Context, user mfa.UserID, except string) error {
+// EndAll ends every session of a user at once, also those that are being issued at this moment.
+func (m *Manager) EndAll(ctx context.Context, user mfa.UserID) error {
 	partition := Partition(user)
 	return store.Retry(ctx, func() error {
 		records, err := m.store.List(ctx, partition, "")
@@ -432,16 +431,7 @@ func (m *Manager) EndAll(ctx context.Context, user mfa.UserID, except string) er
 		}
 		changes := []store.Change{{Key: epochKey, If: p.epochVersion, Value: next}}
 		for _, s := range p.sessions {
-			if s.session.ID != except || s.session.Epoch != p.epoch {
-				changes = append(changes, s.remove())
-				continue
-			}
-			s.session.Epoch = p.epoch + 1
-			put, err := putSession(s.session, s.version)
-			if err != nil {
-				return err
-			}
-			changes = append(changes, put)
+			changes = append(changes, s.remove())
 		}
 		if _, err := m.store.Commit(ctx, store.Commit{Partition: partition, Changes: changes, Notify: true}); err != nil {
 			return fmt.Errorf("ending sessions: %w", err)

@@ -29,27 +29,28 @@ type countingStore struct {
 	reads, writes atomic.Int64
 	stale         atomic.Bool
 	down          atomic.Bool
+	frozen        atomic.Bool
 }
 
 func (s *countingStore) Get(ctx context.Context, p string, keys ...string) ([]store.Record, error) {
 	s.reads.Add(1)
-	if s.down.Load() {
-		return nil, store.ErrUnavailable
+	if err := s.fault(ctx); err != nil {
+		return nil, err
 	}
 	return s.Store.Get(ctx, p, keys...)
 }
 
 func (s *countingStore) List(ctx context.Context, p, prefix string) ([]store.Record, error) {
 	s.reads.Add(1)
-	if s.down.Load() {
-		return nil, store.ErrUnavailable
+	if err := s.fault(ctx); err != nil {
+		return nil, err
 	}
 	return s.Store.List(ctx, p, prefix)
 }
 
 func (s *countingStore) Commit(ctx context.Context, c store.Commit) ([]store.Version, error) {
-	if s.down.Load() {
-		return nil, store.ErrUnavailable
+	if err := s.fault(ctx); err != nil {
+		return nil, err
 	}
 	versions, err := s.Store.Commit(ctx, c)
 	if err == nil {
@@ -58,11 +59,26 @@ func (s *countingStore) Commit(ctx context.Context, c store.Commit) ([]store.Ver
 	return versions, err
 }
 
+// fault is how the store fails at the moment.
+func (s *countingStore) fault(ctx context.Context) error {
+	if s.frozen.Load() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(800 * time.Millisecond):
+		}
+		return store.ErrUnavailable
+	}
+	if s.down.Load() {
+		return store.ErrUnavailable
+	}
+	return nil
+}
+
 func (s *countingStore) Fresh() bool { return !s.stale.Load() && s.Store.Fresh() }
 
 func (s *countingStore) Ping(ctx context.Context) error {
-	if s.down.Load() {
-		return store.ErrUnavailable
+	if err := s.fault(ctx); err != nil {
+		return err
 	}
 	return s.Store.Ping(ctx)
 }
@@ -310,24 +326,19 @@ func TestSignOutEndsTheSessionOnEveryNode(t *testing.T) {
 	})
 }
 
-func TestEndAllEndsEverySessionButOneAndNobodyElses(t *testing.T) {
+func TestEndAllEndsEverySessionAndNobodyElses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
-		keep, keepCookie := f.begin(alice, false)
+		_, one := f.begin(alice, false)
 		_, another := f.begin(alice, false)
 		_, pending := f.begin(alice, true)
 		_, bobs := f.begin(bob, false)
-		if err := f.EndAll(f.ctx, alice.ID, keep.Session.ID); err != nil {
+		if err := f.EndAll(f.ctx, alice.ID); err != nil {
 			t.Fatal(err)
 		}
+		f.wantEnded("one session", one)
 		f.wantEnded("another session", another)
 		f.wantEnded("a pending sign-in", pending)
-		f.wantLive("the one that is kept", keepCookie)
-		f.wantLive("another user's", bobs)
-		if err := f.EndAll(f.ctx, alice.ID, ""); err != nil {
-			t.Fatal(err)
-		}
-		f.wantEnded("all", keepCookie)
 		f.wantLive("another user's", bobs)
 		_, again := f.begin(alice, false)
 		f.wantLive("begun afterwards", again)
@@ -342,7 +353,7 @@ func TestEndAllEndsASessionThatIsBeingBegun(t *testing.T) {
 		var began, ended sync.WaitGroup
 		began.Go(func() { _, cookie = f.begin(alice, false) })
 		ended.Go(func() {
-			if err := f.EndAll(f.ctx, alice.ID, ""); err != nil {
+			if err := f.EndAll(f.ctx, alice.ID); err != nil {
 				t.Error(err)
 			}
 		})
@@ -560,4 +571,30 @@ func BenchmarkDecodeCookie(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func TestWhatTheOldTokenOpensLivesOnWithTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		before, cookie := f.begin(alice, false)
+		if _, _, err := f.Elevate(f.ctx, before, time.Now(), addCode); err != nil {
+			t.Fatal(err)
+		}
+		during, err := f.Load(f.ctx, cookie, before.Session.Host, time.Now()) // opened with the old token, in the overlap
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(tokenOverlap + time.Minute)
+		for when, c := range map[string]Current{"before": before, "during": during} {
+			if _, err := f.Again(f.ctx, c, time.Now()); err != nil {
+				t.Errorf("opened %s the new token: %v", when, err)
+			}
+		}
+		if err := f.End(f.ctx, alice.ID, before.Session.ID); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Again(f.ctx, during, time.Now()); !errors.Is(err, ErrEnded) {
+			t.Errorf("after sign-out: %v", err)
+		}
+	})
 }

@@ -107,15 +107,15 @@ func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string,
 	event.User, event.UserID, event.Session = st.User.Canonical, st.User.ID, sessionID
 	s.audit(c, *event)
 	// The token is new already, from the proof that was spent. A second new one would leave the tabs with one that is two behind.
-	st.Current, err = s.Sessions.Update(ctx, st.Current, c.Now, func(ses *mfa.Session) error {
+	updated, err := s.Sessions.Update(ctx, st.Current, c.Now, func(ses *mfa.Session) error {
 		ses.CredentialEpoch = a.State.Epoch
 		return nil
 	})
-	if errors.Is(err, session.ErrEnded) {
-		err = ErrStep
-	}
 	if err != nil {
-		return Cookies{}, err
+		// The change is made, and the account honors the session that made it all the same.
+		s.Log.Warn("noting a change of factors in its session", "error", err)
+	} else {
+		st.Current = updated
 	}
 	browser, err := s.Browsers.Remember(c.Browser, st.User, a, st.Current.Proofs, c.Now)
 	return Cookies{Session: cookie, Browser: browser}, err

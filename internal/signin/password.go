@@ -22,17 +22,27 @@ func (s *Service) Password(ctx context.Context, c Client, name, password string)
 	if nameErr != nil {
 		attempt.User = name
 	}
+	// A flood is refused before it reaches the store. It leaves places in the queue to those who are known.
+	entered := false
+	enter := func() bool {
+		entered = entered || s.Strangers.Enter()
+		return entered
+	}
+	defer func() {
+		if entered {
+			s.Strangers.Leave()
+		}
+	}()
+	if len(s.Browsers.open(c.Browser)) == 0 && !enter() {
+		return State{}, Cookies{}, directory.ErrBusy
+	}
 	known, a, err := s.candidate(ctx, canonical)
 	if err != nil {
 		return State{}, Cookies{}, err
 	}
 	attempt.Browser = s.Browsers.ID(c.Browser, known, a, c.Now)
-	if attempt.Browser == "" {
-		// A flood is refused here, before it reaches the store. It leaves places in the queue to those who are known.
-		if !s.Strangers.Enter() {
-			return State{}, Cookies{}, directory.ErrBusy
-		}
-		defer s.Strangers.Leave()
+	if attempt.Browser == "" && !enter() {
+		return State{}, Cookies{}, directory.ErrBusy
 	}
 	if err := s.Passwords.Charge(ctx, attempt, c.Now); err != nil {
 		if wait := (*throttle.WaitError)(nil); errors.As(err, &wait) {
@@ -123,7 +133,7 @@ func (s *Service) candidate(ctx context.Context, canonical string) (*mfa.User, *
 	} else if err != nil {
 		return nil, nil, err
 	}
-	a, err := s.Accounts.Load(ctx, user.ID)
+	a, err := s.Accounts.LoadClosed(ctx, user.ID)
 	return user, a, err
 }
 

@@ -43,11 +43,9 @@ func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID str
 	if err != nil {
 		return Cookies{}, fmt.Errorf("beginning registration: %w", err)
 	}
-	challenge.ID = account.NewCredentialID()
-	if err := s.Pending.Save(ctx, st.Current.Session, challenge, c.Now); err != nil {
-		return Cookies{}, err
-	}
-	return cookies, nil
+	challenge.Epoch = st.Account.State.Epoch
+	// A token that is new already must reach the browser, whatever happens.
+	return cookies, s.Pending.Save(ctx, st.Current.Session, challenge, c.Now)
 }
 
 // MayRegister says whether a person without a factor may register one now.
@@ -94,20 +92,20 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		added   mfa.Credential
 		removed []mfa.Credential
 	)
-	lane := s.Browsers.Lane(c.Browser, st.User, st.Account, c.Now)
+	// A lane of the session's own: who sees this page sees the key, so there is nothing to guess, and nobody else's wrong codes may
+	// keep him from replacing what he has lost.
+	lane := "registration-" + sessionID
 	a, judged := s.judge(ctx, c, st.User.ID, mfa.TOTP, lane, func(a *account.Account) (err error) {
 		codes, removed = nil, nil
-		if !a.Honors(st.Current.Session) {
-			return ErrStep
-		}
-		if _, finished := a.Credential(challenge.ID); finished || challenge.ID == "" {
-			// Sent twice at the same moment. Two apps with one key would take each code twice.
+		// Sent twice at the same moment, it would become two apps with one key; and what was allowed to somebody without a factor
+		// is not when there is one.
+		if !a.Honors(st.Current.Session) || a.State.Epoch != challenge.Epoch {
 			return ErrStep
 		}
 		if added, err = s.App.FinishRegistration(challenge.State, answer, c.Now); err != nil {
 			return err
 		}
-		added.ID, added.LastUsed = challenge.ID, c.Now
+		added.ID, added.LastUsed = account.NewCredentialID(), c.Now
 		if replacing(st) {
 			// What was lost must not work for its finder.
 			removed = slices.Concat(a.CredentialsOf(mfa.TOTP), a.CredentialsOf(mfa.RecoveryCode))

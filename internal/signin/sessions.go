@@ -28,16 +28,16 @@ func (s *Service) SignOut(ctx context.Context, c Client) error {
 	return nil
 }
 
-// SignOutEverywhere ends every session of the person.
+// SignOutEverywhere ends every session of the person, who must have proven what policy asks.
 func (s *Service) SignOutEverywhere(ctx context.Context, c Client) error {
 	st, err := s.State(ctx, c)
 	if err != nil {
 		return err
 	}
-	if st.User == nil {
+	if st.Step != Done {
 		return ErrStep
 	}
-	if err := s.Sessions.EndAll(ctx, st.User.ID, ""); err != nil {
+	if err := s.Sessions.EndAll(ctx, st.User.ID); err != nil {
 		return err
 	}
 	s.audit(c, audit.Event{Type: audit.SessionsEnded, User: st.User.Canonical, UserID: st.User.ID, Session: st.Current.Session.ID})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -1110,9 +1111,7 @@ func TestPasswordChangeDisablingAndBlockingEndSessions(t *testing.T) {
 			}
 		},
 		"signed out everywhere": func(f *fixture) {
-			b := f.browser()
-			b.must(b.password("alice", rightPassword))
-			if err := f.SignOutEverywhere(f.ctx, b.client()); err != nil {
+			if err := f.Sessions.EndAll(f.ctx, f.people.users["alice"].ID); err != nil {
 				f.t.Fatal(err)
 			}
 		},
@@ -1211,5 +1210,185 @@ func TestAFloodOfStrangersLeavesRoomForWhoIsKnown(t *testing.T) {
 			t.Fatalf("the flood has reached the store or the directory: %v, %v", after, err)
 		}
 		own.must(own.password("alice", rightPassword))
+	})
+}
+
+func TestSignOutEverywhereNeedsBothSteps(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		own := f.browser()
+		phone := own.register("alice")
+		b := f.browser()
+		b.must(b.password("alice", rightPassword))
+		wantErr(t, "with the password alone", f.SignOutEverywhere(f.ctx, b.client()), ErrStep)
+		own.want(Done)
+		b.must(b.verify(mfa.TOTP, phone.code()))
+		if err := f.SignOutEverywhere(f.ctx, b.client()); err != nil {
+			t.Fatal(err)
+		}
+		own.want(Password)
+		b.want(Password)
+	})
+}
+
+// farStore is at the other end of a network.
+type farStore struct{ store.Store }
+
+func (s farStore) List(ctx context.Context, partition, prefix string) ([]store.Record, error) {
+	records, err := s.Store.List(ctx, partition, prefix)
+	time.Sleep(time.Millisecond)
+	return records, err
+}
+
+func (s farStore) Commit(ctx context.Context, c store.Commit) ([]store.Version, error) {
+	time.Sleep(time.Millisecond)
+	return s.Store.Commit(ctx, c)
+}
+
+// Every guess that was read before the first wrong one was counted must still compete with it: also the right one.
+func TestTheRightCodeAmongManyGuessesAtOnceIsOneOfTen(t *testing.T) {
+	const bursts, guesses = 20, 300
+	won := 0
+	for range bursts {
+		in(t, func(t *testing.T, f *fixture) {
+			phone := f.browser().register("alice")
+			b := f.browser()
+			b.must(b.password("alice", rightPassword))
+			keys, err := seal.NewKeyring(bytes.Repeat([]byte{3}, 32))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Service.Accounts = account.NewService(farStore{f.store}, account.NewView(f.store), 30*time.Second, keys)
+			time.Sleep(30 * time.Second)
+			right, id := phone.now(), b.session()
+			var wg sync.WaitGroup
+			var accepted, judged atomic.Int64
+			for i := range guesses {
+				code := fmt.Sprintf("%06d", i)
+				if i == guesses*2/3 {
+					code = right
+				}
+				wg.Go(func() {
+					switch _, _, err := f.Verify(f.ctx, b.client(), id, mfa.TOTP, code); {
+					case err == nil:
+						accepted.Add(1)
+						judged.Add(1)
+					case errors.Is(err, ErrWrong):
+						judged.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			if accepted.Load() > 0 {
+				won++
+			} else if judged.Load() > throttle.CodeTries {
+				t.Errorf("%d guesses were judged", judged.Load())
+			}
+		})
+	}
+	// By chance it is one in thirty: three or more of twenty are not chance.
+	if won > 4 {
+		t.Errorf("the right code got in %d times of %d", won, bursts)
+	}
+}
+
+func TestWhatWasAllowedWithoutAFactorIsNotWithOne(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		b := f.browser()
+		b.must(b.password("alice", rightPassword))
+		if err := b.begin(); err != nil {
+			t.Fatal(err)
+		}
+		// Another tab has been let through at the same time, and saves its challenge when the first has finished.
+		before := b.state()
+		late, err := f.App.BeginRegistration(before.User, "hr.example.com", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		late.Epoch = before.Account.State.Epoch
+		_, first, err := b.Registration(b.ctx, b.client())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := b.finish((&phone{t: t, key: first.Key}).code()); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Pending.Save(b.ctx, before.Current.Session, late, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = b.finish((&phone{t: t, key: late.Key}).code())
+		wantErr(t, "a second app without a proof", err, ErrStep)
+		if n := len(b.state().Account.CredentialsOf(mfa.TOTP)); n != 1 {
+			t.Errorf("%d apps", n)
+		}
+	})
+}
+
+func TestWrongCodesOfStrangersDoNotShutTheWayOutByRecoveryCode(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		lost := f.browser().register("alice")
+		for range throttle.CodeTries {
+			thief := f.browser()
+			thief.must(thief.password("alice", rightPassword))
+			if _, err := thief.verify(mfa.TOTP, "000000"); err == nil {
+				t.Fatal("the code is right")
+			}
+		}
+		b := f.browser()
+		b.must(b.password("alice", rightPassword))
+		if _, err := b.verify(mfa.TOTP, lost.now()); err == nil {
+			t.Fatal("nothing is paused")
+		}
+		b.must(b.verify(mfa.RecoveryCode, lost.codes[0]))
+		if err := b.begin(); err != nil {
+			t.Fatal(err)
+		}
+		_, challenge, err := b.Registration(b.ctx, b.client())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := b.finish((&phone{t: t, key: challenge.Key}).code()); err != nil {
+			t.Fatal(err)
+		}
+		b.want(Done)
+	})
+}
+
+// readOnly is a store that fails whenever something is written.
+type readOnly struct{ store.Store }
+
+func (readOnly) Commit(context.Context, store.Commit) ([]store.Version, error) {
+	return nil, store.ErrUnavailable
+}
+
+func TestANewTokenReachesTheBrowserAlsoWithAnError(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		b := f.browser()
+		phone := b.register("alice")
+		b.must(b.verify(mfa.TOTP, phone.code()))
+		keys, err := seal.NewKeyring(bytes.Repeat([]byte{3}, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Pending = NewPending(readOnly{f.store}, keys)
+		c, err := f.BeginRegistration(b.ctx, b.client(), b.session())
+		wantErr(t, "saving the challenge", err, store.ErrUnavailable)
+		b.keep(c)
+		time.Sleep(time.Minute)
+		b.want(Done)
+	})
+}
+
+func TestAnAccountThatDoesNotOpenTellsNothingToStrangers(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		f.browser().register("alice")
+		keys, err := seal.NewKeyring(bytes.Repeat([]byte{9}, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Service.Accounts = account.NewService(f.store, account.NewView(f.store), 30*time.Second, keys)
+		for _, name := range []string{"alice", "bob", "nobody"} {
+			_, err := f.browser().password(name, "wrong")
+			wantErr(t, name, err, ErrPassword)
+		}
 	})
 }

@@ -40,13 +40,17 @@ func (p *Passwords) Charge(ctx context.Context, a Attempt, now time.Time) error 
 			return d.charge(now)
 		})
 	}
-	// What everybody shares first: when that is used up, no key is written for the name that was tried.
-	g, gctx := errgroup.WithContext(ctx)
-	for _, shared := range a.shared() {
-		g.Go(func() error { return p.spend(gctx, shared.partition, shared.limit, now) })
-	}
-	if err := g.Wait(); err != nil {
-		return err
+	// What is shared first: when that is used up, no key is written for the name that was tried. One after the other, the narrowest
+	// first: an address that has used up its own takes nothing from everybody.
+	all := a.shared()
+	for i, shared := range all {
+		err := p.spend(ctx, shared.partition, shared.limit, now)
+		if wait := (*WaitError)(nil); errors.As(err, &wait) {
+			return errors.Join(err, p.refundShared(ctx, all[:i], now))
+		}
+		if err != nil {
+			return err
+		}
 	}
 	err := store.Modify(ctx, p.store, a.userPartition(), []string{budgetKey, a.pairKey()}, false, func(records []store.Record) ([]store.Change, error) {
 		var b budget
@@ -68,7 +72,7 @@ func (p *Passwords) Charge(ctx context.Context, a Attempt, now time.Time) error 
 	})
 	if wait := (*WaitError)(nil); errors.As(err, &wait) {
 		// Nothing will be judged: somebody who tries again too early doesn't use up what he shares with others.
-		if err := p.refundShared(ctx, a, now); err != nil {
+		if err := p.refundShared(ctx, all, now); err != nil {
 			return err
 		}
 	}
@@ -82,7 +86,7 @@ func (p *Passwords) Refund(ctx context.Context, a Attempt, now time.Time) error 
 		return p.forget(ctx, a.userPartition(), a.pairKey())
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.refundShared(gctx, a, now) })
+	g.Go(func() error { return p.refundShared(gctx, a.shared(), now) })
 	g.Go(func() error {
 		return store.Modify(gctx, p.store, a.userPartition(), []string{budgetKey, a.pairKey()}, false, func(records []store.Record) ([]store.Change, error) {
 			var b budget
@@ -106,7 +110,7 @@ func (p *Passwords) Withdraw(ctx context.Context, a Attempt, now time.Time) erro
 		})
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.refundShared(ctx, a, now) })
+	g.Go(func() error { return p.refundShared(ctx, a.shared(), now) })
 	g.Go(func() error {
 		return store.Modify(ctx, p.store, a.userPartition(), []string{budgetKey, a.pairKey()}, false, func(records []store.Record) ([]store.Change, error) {
 			var b budget
@@ -123,9 +127,9 @@ func (p *Passwords) Withdraw(ctx context.Context, a Attempt, now time.Time) erro
 	return g.Wait()
 }
 
-func (p *Passwords) refundShared(ctx context.Context, a Attempt, now time.Time) error {
+func (p *Passwords) refundShared(ctx context.Context, budgets []sharedBudget, now time.Time) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, shared := range a.shared() {
+	for _, shared := range budgets {
 		g.Go(func() error {
 			return modify(ctx, p.store, shared.partition, budgetKey, now.Add(shared.limit.per), func(b budget) (budget, error) {
 				return b.refund(now, shared.limit), nil
@@ -182,7 +186,7 @@ type sharedBudget struct {
 }
 
 func (a Attempt) shared() []sharedBudget {
-	return []sharedBudget{{"throttle/total", totalLimit}, {"throttle/address/" + addressText(a.Address), addressLimit}}
+	return []sharedBudget{{"throttle/address/" + addressText(a.Address), addressLimit}, {"throttle/total", totalLimit}}
 }
 
 // addressText is what one household or one machine holds: an IPv4 address, or an IPv6 /64.

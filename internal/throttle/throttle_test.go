@@ -293,3 +293,46 @@ func TestRetryAfterIsAtLeastASecond(t *testing.T) {
 		}
 	}
 }
+
+// farStore is at the other end of a network.
+type farStore struct{ store.Store }
+
+func (s farStore) Get(ctx context.Context, partition string, keys ...string) ([]store.Record, error) {
+	time.Sleep(time.Millisecond)
+	return s.Store.Get(ctx, partition, keys...)
+}
+
+func TestAnAddressThatIsUsedUpTakesNothingFromEverybody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, ctx, now := NewPasswords(farStore{store.NewMemory()}), t.Context(), time.Now()
+		var judged, refused atomic.Int64
+		var wg sync.WaitGroup
+		for worker := range 8 {
+			wg.Go(func() {
+				for i := range 300 {
+					var wait *WaitError
+					switch err := p.Charge(ctx, Attempt{User: fmt.Sprint("x", worker, "-", i), Address: home}, now); {
+					case err == nil:
+						judged.Add(1)
+					case errors.As(err, &wait) && wait.Scope == "address":
+						refused.Add(1)
+					default:
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if judged.Load() != int64(addressLimit.size) {
+			t.Errorf("%d are judged, %d refused", judged.Load(), refused.Load())
+		}
+		records, err := p.store.Get(ctx, "throttle/total", budgetKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var total budget
+		if err := decode(records[0], &total); err != nil || int(total.Spent+0.5) != int(addressLimit.size) {
+			t.Errorf("%v of the total are spent, %v", total.Spent, err)
+		}
+	})
+}

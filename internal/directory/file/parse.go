@@ -32,6 +32,9 @@ const (
 	// maxText is the length of the longest name, id or group, in bytes.
 	maxText = 256
 
+	// maxID is the length of the longest id as it is written in keys and cookies (mfa.UserID.String), in bytes.
+	maxID = 400
+
 	// maxEmail is the length of the longest address, in bytes: RFC 5321, section 4.5.3.1.3, without the brackets.
 	maxEmail = 254
 
@@ -342,6 +345,9 @@ func (p *parser) user(name string, k, v *yaml.Node) {
 	}
 	if !hasPassword {
 		p.at(k, field, "there is no password; %s", hashPassword)
+	}
+	if n := len(u.ID.String()); n > maxID {
+		p.at(idNode, field, "its id is too long: %d bytes when written with percent signs, and at most %d can be kept; give the user a shorter `id`", n, maxID)
 	}
 	if id := u.ID.ID; id != "" {
 		if other := p.ids[id]; other != nil {

@@ -483,3 +483,15 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestAnIDThatNoStoreCanKeepIsRefused(t *testing.T) {
+	id := strings.Repeat("ж", 90) // six bytes each with percent signs
+	for _, text := range []string{
+		"users:\n  alice:\n    id: " + id + "\n    password: " + cheap + "\n",
+		"users:\n  " + id + ":\n    password: " + cheap + "\n",
+	} {
+		if _, _, problems := parse("file", "users.yaml", []byte(text)); len(problems) != 1 || !strings.Contains(problems.Error(), "give the user a shorter `id`") {
+			t.Errorf("%v", problems)
+		}
+	}
+}
