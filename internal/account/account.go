@@ -81,6 +81,7 @@ const (
 	codesPrefix      = "failures/"
 )
 
+// partition is "account/" and id.String(), made at once: it is needed at every request.
 func partition(id mfa.UserID) string { return "account/" + id.Directory + "/" + url.PathEscape(id.ID) }
 
 // CredentialsOf gives the credentials of one method, also those that have expired.

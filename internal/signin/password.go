@@ -7,7 +7,6 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
-	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -110,8 +109,7 @@ func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User
 		User: user, Host: c.Host, Proofs: mfa.Proofs{proof}, CredentialEpoch: a.State.Epoch,
 		Address: c.Address, UserAgent: c.UserAgent,
 	}
-	facts := gate.Facts(user, a, b.Proofs, c.Now)
-	facts.Application, facts.Address = c.Application, c.Address
+	facts := c.facts(user, a, b.Proofs)
 	decision := s.Policy.Decide(&facts)
 	b.Pending = decision.Action != policy.Allow
 	current, cookie, err := s.Sessions.Begin(ctx, b, c.Now)

@@ -10,7 +10,6 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
-	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -50,15 +49,13 @@ func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID str
 
 // MayRegister says whether a person without a factor may register one now.
 func (s *Service) MayRegister(c Client, st State) bool {
-	facts := gate.Facts(st.User, st.Account, st.Current.Proofs, c.Now)
-	facts.Application, facts.Address = c.Application, c.Address
+	facts := c.facts(st.User, st.Account, st.Current.Proofs)
 	return s.Policy.MayRegister(&facts)
 }
 
 // RegistrationNeeds says what a person lacks who may not register.
 func (s *Service) RegistrationNeeds(c Client, st State) policy.Need {
-	facts := gate.Facts(st.User, st.Account, st.Current.Proofs, c.Now)
-	facts.Application, facts.Address = c.Application, c.Address
+	facts := c.facts(st.User, st.Account, st.Current.Proofs)
 	return s.Policy.Needs(&facts)
 }
 

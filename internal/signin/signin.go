@@ -96,6 +96,13 @@ type Client struct {
 	Now         time.Time
 }
 
+// facts gives what is known of a person who comes with this client.
+func (c Client) facts(user *mfa.User, a *account.Account, proofs mfa.Proofs) policy.Facts {
+	f := gate.Facts(user, a, proofs, c.Now)
+	f.Application, f.Address = c.Application, c.Address
+	return f
+}
+
 // Step is what comes next.
 type Step uint8
 
@@ -146,8 +153,7 @@ func (s *Service) State(ctx context.Context, c Client) (State, error) {
 }
 
 func (s *Service) state(c Client, user *mfa.User, a *account.Account, current session.Current) State {
-	facts := gate.Facts(user, a, current.Proofs, c.Now)
-	facts.Application, facts.Address = c.Application, c.Address
+	facts := c.facts(user, a, current.Proofs)
 	st := State{Decision: s.Policy.Decide(&facts), User: user, Account: a, Current: current}
 	switch st.Decision.Action {
 	case policy.Allow:
@@ -205,8 +211,7 @@ func (s *Service) elevate(ctx context.Context, c Client, st State, a *account.Ac
 	current, cookie, err := s.Sessions.Elevate(ctx, st.Current, c.Now, func(ses *mfa.Session) error {
 		change(ses)
 		ses.CredentialEpoch = a.State.Epoch
-		facts := gate.Facts(st.User, a, ses.Proofs, c.Now)
-		facts.Application, facts.Address = c.Application, c.Address
+		facts := c.facts(st.User, a, ses.Proofs)
 		if s.Policy.Decide(&facts).Action == policy.Allow {
 			ses.Pending = false
 		}
