@@ -249,7 +249,10 @@ func (a *App) start() (*runtime, error) {
 	for _, d := range a.directories {
 		dirs = append(dirs, d)
 	}
-	rules := a.policy()
+	rules, err := a.policy()
+	if err != nil {
+		return nil, err
+	}
 	cache := time.Duration(a.Session.Cache)
 	sessionManager := session.NewManager(sessions, a.live.sessions, session.NewCodec(keys), session.Settings{
 		Idle: time.Duration(a.Session.Idle), Lifetime: time.Duration(a.Session.Lifetime), Cache: cache,
@@ -317,17 +320,17 @@ func (a *App) start() (*runtime, error) {
 
 // judge says whether a connection that was let in before may stay open.
 func (rt *runtime) judge(ctx context.Context, c *session.Connection, now time.Time) bool {
-	return rt.gate.Again(ctx, c.Current, c.Subject.Application, c.Subject.Address, now).Verdict == gate.Pass
+	return rt.gate.Again(ctx, c.Current, c.Subject.Application, &c.Subject.Client, now).Verdict == gate.Pass
 }
 
-func (a *App) policy() *policy.Set {
-	set := &policy.Set{Defaults: policy.SecurityDefaults{
+func (a *App) policy() (*policy.Set, error) {
+	m := policy.Model{Defaults: policy.SecurityDefaults{
 		Off: a.SecurityDefaults.Off, Grace: time.Duration(*a.SecurityDefaults.RegistrationGrace), Until: a.SecurityDefaults.Until.Time,
 	}}
 	if a.Registration != nil {
-		set.Registration = policy.Registration{From: a.Registration.From, RequirePass: a.Registration.RequirePass}
+		m.Registration = policy.Registration{From: a.Registration.From, RequirePass: a.Registration.RequirePass}
 	}
-	return set
+	return policy.New(m)
 }
 
 // configureStores hands this configuration's settings to stores that may have others from an earlier one.

@@ -131,11 +131,16 @@ func hostOf(r *http.Request) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
+// client is what policy may look at.
+func (h *Handler) client(r *http.Request) mfa.Client {
+	return mfa.Client{App: mfa.Browser, Address: clientAddress(r)}
+}
+
 // request is what the gate looks at.
 func (h *Handler) request(r *http.Request, asked asked, now time.Time) gate.Request {
 	host, https := hostOf(r), overHTTPS(r)
 	g := gate.Request{
-		Application: h.gated, Now: now, Host: host, Address: clientAddress(r),
+		Application: h.gated, Now: now, Host: host, Client: h.client(r),
 		Asked: asked.path(), Rewritten: r.URL.EscapedPath(),
 		Authorization: r.Header["Authorization"], UserInfo: asked.url.User != nil,
 	}
@@ -170,7 +175,7 @@ func (h *Handler) facts(r *http.Request, asked asked, now time.Time) portal.Fact
 	}
 	return portal.Facts{
 		Host: host, Origin: scheme + "://" + r.Host, HTTPS: https, Secure: https || localHosts[host],
-		Address: clientAddress(r), Application: h.gated.Name, Target: asked.target(),
+		Client: h.client(r), Application: h.gated.Name, Target: asked.target(),
 		Reference: audit.NewReference(), Now: now,
 	}
 }

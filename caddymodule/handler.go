@@ -99,7 +99,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case gate.Bypass:
 		return letPass(w, r, next)
 	case gate.Pass:
-		conn := rt.connections.Open(r.Context(), out.Current, session.Subject{Application: h.gated.Name, Address: request.Address, Cookie: request.Cookie})
+		conn := rt.connections.Open(r.Context(), out.Current, session.Subject{Application: h.gated.Name, Client: request.Client, Cookie: request.Cookie})
 		defer conn.Close()
 		r = r.WithContext(conn)
 		if out.Class != legacy.None {
@@ -118,14 +118,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case gate.SignIn, gate.StepUp:
 		rt.portal.Challenge(w, r, facts)
 	case gate.Legacy:
-		rt.sink.Audit(audit.Event{Type: audit.LegacyRefused, Application: facts.Application, Host: facts.Host, Address: facts.Address, Class: string(out.Class), Reference: facts.Reference})
+		rt.sink.Audit(audit.Event{Type: audit.LegacyRefused, Application: facts.Application, Host: facts.Host, Address: facts.Client.Address, Class: string(out.Class), Reference: facts.Reference})
 		rt.portal.RefuseLegacy(w, facts, out.Class)
 	case gate.Unavailable:
 		rt.unavailable(h.app, out.Err)
 		rt.portal.Unavailable(w, r, facts, out.Err)
 	default:
 		rt.sink.Audit(audit.Event{
-			Type: audit.AccessRefused, Application: facts.Application, Host: facts.Host, Address: facts.Address,
+			Type: audit.AccessRefused, Application: facts.Application, Host: facts.Host, Address: facts.Client.Address,
 			User: out.User.Canonical, UserID: out.User.ID, Session: out.Current.Session.ID, Reason: string(out.Decision.Reason), Reference: facts.Reference,
 		})
 		rt.portal.Refuse(w, r, facts, out.User.Name, out.Decision)

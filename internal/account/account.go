@@ -44,6 +44,13 @@ type State struct {
 	// a temporary access pass.
 	PassRequired bool `json:"pass_required,omitempty"`
 
+	// PerUser is the person's own setting of multi-factor authentication, and since when it has been that.
+	PerUser      mfa.PerUserState `json:"per_user_mfa,omitempty"`
+	PerUserSince time.Time        `json:"per_user_mfa_since,omitzero"`
+
+	// Terms says which terms of use the person has accepted, by name.
+	Terms map[string]mfa.Acceptance `json:"terms,omitempty"`
+
 	// Blocked refuses everything until it is taken away.
 	Blocked *Block `json:"blocked,omitempty"`
 }

@@ -29,6 +29,8 @@ const (
 	RecoveryCodesMade   Type = "recovery_codes_made"
 	PassMade            Type = "temporary_access_pass_made"
 	FactorsReset        Type = "factors_reset"
+	PerUserChanged      Type = "per_user_mfa_changed"
+	TermsAccepted       Type = "terms_of_use_accepted"
 	UserBlocked         Type = "user_blocked"
 	UserUnblocked       Type = "user_unblocked"
 	UserUnlocked        Type = "user_unlocked"

@@ -4,7 +4,7 @@ package gate
 import (
 	"context"
 	"errors"
-	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
@@ -35,11 +35,11 @@ type Application struct {
 type Request struct {
 	Application *Application
 	Now         time.Time
-	Host        string     // lower case, without port
-	Address     netip.Addr // of the client
-	Cookie      string     // value of the session cookie; empty: none
-	Asked       string     // path as the client sent it, escaped
-	Rewritten   string     // path as the application will get it, escaped
+	Host        string // lower case, without port
+	Client      mfa.Client
+	Cookie      string // value of the session cookie; empty: none
+	Asked       string // path as the client sent it, escaped
+	Rewritten   string // path as the application will get it, escaped
 
 	Authorization []string // all values of the header
 	UserInfo      bool     // the target holds a user name
@@ -102,11 +102,11 @@ func (g *Gate) signedIn(ctx context.Context, r *Request) Outcome {
 	case err != nil:
 		return Outcome{Verdict: Unavailable, Err: err}
 	}
-	return g.decide(ctx, current, r.Application.Name, r.Address, r.Now)
+	return g.decide(ctx, current, r.Application.Name, &r.Client, r.Now)
 }
 
 // Again decides about a request that was let in before and is still open.
-func (g *Gate) Again(ctx context.Context, before session.Current, application string, address netip.Addr, now time.Time) Outcome {
+func (g *Gate) Again(ctx context.Context, before session.Current, application string, client *mfa.Client, now time.Time) Outcome {
 	current, err := g.Sessions.Again(ctx, before, now)
 	switch {
 	case errors.Is(err, session.ErrEnded):
@@ -114,10 +114,10 @@ func (g *Gate) Again(ctx context.Context, before session.Current, application st
 	case err != nil:
 		return Outcome{Verdict: Unavailable, Err: err}
 	}
-	return g.decide(ctx, current, application, address, now)
+	return g.decide(ctx, current, application, client, now)
 }
 
-func (g *Gate) decide(ctx context.Context, current session.Current, application string, address netip.Addr, now time.Time) Outcome {
+func (g *Gate) decide(ctx context.Context, current session.Current, application string, client *mfa.Client, now time.Time) Outcome {
 	user, a, err := g.Owner(ctx, current)
 	switch {
 	case errors.Is(err, session.ErrEnded):
@@ -125,13 +125,13 @@ func (g *Gate) decide(ctx context.Context, current session.Current, application 
 	case err != nil:
 		return Outcome{Verdict: Unavailable, Err: err}
 	}
-	facts := Facts(user, a, current.Proofs, now)
-	facts.Application, facts.Address = application, address
+	facts := Facts(user, a, current.Session, current.Proofs, application, now)
+	facts.Client = *client
 	out := Outcome{Current: current, User: user, Decision: g.Policy.Decide(&facts)}
 	switch out.Decision.Action {
 	case policy.Allow:
 		out.Verdict = Pass
-	case policy.Verify, policy.Register:
+	case policy.Authenticate, policy.Verify, policy.Register, policy.AcceptTerms:
 		out.Verdict = StepUp
 	default:
 		out.Verdict = Refuse
@@ -170,15 +170,33 @@ func (g *Gate) Owner(ctx context.Context, current session.Current) (*mfa.User, *
 	return user, a, nil
 }
 
-// Facts gives what is known of a person. Application and address are for the caller to add.
-func Facts(user *mfa.User, a *account.Account, proofs mfa.Proofs, now time.Time) policy.Facts {
+// Facts gives what is known of a person who enters an application (empty: our own pages) in a session (nil: that has yet to begin).
+// The client is for the caller to add.
+func Facts(user *mfa.User, a *account.Account, s *mfa.Session, proofs mfa.Proofs, application string, now time.Time) policy.Facts {
 	f := policy.Facts{
-		Now: now, User: user, Proofs: proofs,
+		Now: now, User: user, Proofs: proofs, Application: application, Entered: entered(s, application),
 		Blocked: a.State.Blocked != nil, Registered: a.Registered(), PassRequired: a.State.PassRequired,
 		GraceStarted: a.State.GraceStarted, GraceOver: !a.State.Registered.IsZero(),
+		PerUser: a.State.PerUser, Asked: a.State.PerUserSince, Terms: a.State.Terms,
 	}
 	for _, c := range a.Credentials {
-		f.PassAvailable = f.PassAvailable || pass.Usable(c, now)
+		switch {
+		case c.Method == mfa.TemporaryAccessPass && !pass.Usable(c, now):
+		case c.Method == mfa.RecoveryCode && !f.Registered: // they stand in for a factor that was lost
+		default:
+			f.Methods |= policy.MethodsOf(c.Method, true) | policy.MethodsOf(c.Method, false)
+		}
 	}
 	return f
+}
+
+// entered says whether the session has been in the application before. Who has signed in has been in our own pages.
+func entered(s *mfa.Session, application string) bool {
+	switch {
+	case s == nil:
+		return false
+	case application == "":
+		return !s.Pending
+	}
+	return slices.Contains(s.Applications, application)
 }

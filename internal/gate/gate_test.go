@@ -102,7 +102,7 @@ func (f *fixture) begin(methods ...mfa.Method) (session.Current, string) {
 func (f *fixture) request(cookie string) *Request {
 	return &Request{
 		Application: &Application{Name: "hr", Bypass: NewPaths([]string{"/public/*"})}, Now: f.now, Host: "hr.example.com",
-		Address: netip.MustParseAddr("203.0.113.9"), Cookie: cookie, Asked: "/report", Rewritten: "/report",
+		Client: mfa.Client{App: mfa.Browser, Address: netip.MustParseAddr("203.0.113.9")}, Cookie: cookie, Asked: "/report", Rewritten: "/report",
 	}
 }
 
@@ -222,8 +222,8 @@ func TestAnOpenConnectionIsJudgedByWhatHolds(t *testing.T) {
 	f := newFixture(t)
 	current, _ := f.begin(mfa.Password, mfa.TOTP)
 	half, _ := f.begin(mfa.Password)
-	address := netip.MustParseAddr("203.0.113.9")
-	again := func(c session.Current) Verdict { return f.Again(f.ctx, c, "hr", address, f.now).Verdict }
+	client := mfa.Client{App: mfa.Browser, Address: netip.MustParseAddr("203.0.113.9")}
+	again := func(c session.Current) Verdict { return f.Again(f.ctx, c, "hr", &client, f.now).Verdict }
 	if v := again(current); v != Pass {
 		t.Fatalf("verdict %d", v)
 	}

@@ -20,6 +20,9 @@ type Proof struct {
 	At         time.Time `json:"at"`
 	Credential string    `json:"credential,omitempty"` // id of the credential it was proven with; empty for a password
 
+	// Reusable says that the answer can be given again: a temporary access pass that is good for more than one sign-in.
+	Reusable bool `json:"reusable,omitempty"`
+
 	// Spent says that the proof has already paid for one change of the account's factors. It still counts
 	// for sign-in.
 	Spent bool `json:"spent,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // UserID names a person for as long as a directory knows him: the directory, and the id in it that is never given to
@@ -62,4 +63,10 @@ type User struct {
 	// Mark changes whenever the password does, and says nothing about it. A session remembers the mark that it
 	// was begun under, and ends with it.
 	Mark string
+}
+
+// Acceptance says which version of some terms of use a person has accepted, and when.
+type Acceptance struct {
+	Version int       `json:"version"`
+	At      time.Time `json:"at"`
 }

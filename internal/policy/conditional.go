@@ -1,6 +1,10 @@
 package policy
 
-import "time"
+import (
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+)
 
 // Policy is one Conditional Access policy, with names in place of Entra's ids. It says what Graph's conditionalAccessPolicy
 // says, as far as that means something in front of web applications; package graph reads and writes that form.
@@ -76,11 +80,11 @@ type UserAction string
 const RegisterSecurityInfo UserAction = "urn:user:registersecurityinfo"
 
 // ClientApp is a kind of client.
-type ClientApp string
+type ClientApp = mfa.ClientApp
 
 // The kinds. The last two are legacy authentication.
 const (
-	Browser            ClientApp = "browser"
+	Browser                      = mfa.Browser
 	MobileAndDesktop   ClientApp = "mobileAppsAndDesktopClients"
 	ExchangeActiveSync ClientApp = "exchangeActiveSync"
 	OtherClients       ClientApp = "other"
@@ -89,8 +93,8 @@ const (
 // ClientApps lists every kind.
 var ClientApps = []ClientApp{Browser, MobileAndDesktop, ExchangeActiveSync, OtherClients}
 
-// Platform is what a device runs. A client says so itself: it may make a policy apply, and proves nothing.
-type Platform string
+// Platform is what a device runs.
+type Platform = mfa.Platform
 
 // The platforms. AllPlatforms also matches one that nobody knows.
 const (

@@ -1,56 +1,34 @@
 // Package policy decides who must prove what. It is pure: facts go in, a decision comes out, and with it why. The
-// request, the sweep over open connections and the sign-in pages ask the same function.
+// request, the sweep over open connections, the sign-in pages, the log, What If and replay ask the same function.
+//
+// Three things can demand a second factor: security defaults of everybody; Conditional Access policies, which exclude these;
+// and a setting of the user's own. The model and its words are Microsoft Entra's.
 package policy
 
 import (
-	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 )
-
-// Facts is what a decision rests on. Facts that nobody knows are zero, and zero never helps anybody.
-type Facts struct {
-	Now         time.Time
-	User        *mfa.User
-	Application string     // name of the application that is entered; empty: our own pages
-	Address     netip.Addr // of the client, as Caddy's trusted proxies tell it
-
-	Blocked bool       // by an administrator
-	Proofs  mfa.Proofs // what was proven in the session
-
-	Registered    bool // the user has a factor that lasts
-	PassAvailable bool // there is a temporary access pass that he could prove
-	PassRequired  bool // his factors were reset: only who holds a pass may register another
-
-	// When the time to register began to run, zero if it hasn't; and whether it is over for good, since
-	// the user has registered once.
-	GraceStarted time.Time
-	GraceOver    bool
-}
 
 // Action is what happens next. The zero Action refuses.
 type Action uint8
 
 // The actions.
 const (
-	Block    Action = iota // there is nothing that the user could prove here and now
-	Verify                 // a second factor must be proven
-	Register               // a factor must be registered
-	Allow                  // what was proven is enough
+	Block        Action = iota // there is nothing that the user could prove here and now
+	Authenticate               // the password must be proven again
+	Verify                     // a second factor must be proven
+	Register                   // a factor must be registered
+	AcceptTerms                // terms of use must be accepted
+	Allow                      // what was proven is enough
 )
 
+var actionNames = [...]string{"block", "authenticate", "verify", "register", "accept_terms", "allow"}
+
 func (a Action) String() string {
-	switch a {
-	case Block:
-		return "block"
-	case Verify:
-		return "verify"
-	case Register:
-		return "register"
-	case Allow:
-		return "allow"
+	if int(a) < len(actionNames) {
+		return actionNames[a]
 	}
 	return "unknown"
 }
@@ -64,8 +42,17 @@ const (
 	UserDisabled         Reason = "user_disabled"
 	UserBlocked          Reason = "user_blocked"
 	DefaultsOff          Reason = "security_defaults_off"
+	NoPolicyApplies      Reason = "no_policy_applies"
+	PolicySatisfied      Reason = "policy_satisfied"
+	PolicyBlocks         Reason = "policy_blocks"
 	MFASatisfied         Reason = "mfa_satisfied"
 	MFARequired          Reason = "mfa_required"
+	StrengthUnreachable  Reason = "authentication_strength_not_registered"
+	SignInFrequencyOver  Reason = "sign_in_frequency"
+	DeviceNotCompliant   Reason = "compliant_device_required"
+	DeviceNotJoined      Reason = "domain_joined_device_required"
+	PasswordChangeNeeded Reason = "password_change_required"
+	TermsRequired        Reason = "terms_of_use_required"
 	InGrace              Reason = "registration_grace"
 	RegistrationRequired Reason = "registration_required"
 	RecoveryUsed         Reason = "recovery_code_used"
@@ -76,6 +63,7 @@ const (
 type Decision struct {
 	Action Action
 	Reason Reason
+	Policy *Policy // the one that decided; nil: security defaults, the user's own setting, or none
 
 	// Offer says that the user may register a factor now, though he need not yet.
 	Offer bool
@@ -85,39 +73,33 @@ type Decision struct {
 
 	// Needs is what would let the user register, where that was denied.
 	Needs Need
-}
 
-// Need is what a user lacks who may not register a factor. The zero Need is nothing.
-type Need uint8
+	// Methods are those of which one must be proven next, with Verify.
+	Methods Methods
 
-// The needs.
-const (
-	NeedPass    Need = iota + 1 // a temporary access pass
-	NeedNetwork                 // to come from one of the ranges
-	NeedEither                  // one of the two
-)
+	// Terms are those that must be accepted, with AcceptTerms.
+	Terms []Terms
 
-// SecurityDefaults asks every user for a second factor, in every application.
-type SecurityDefaults struct {
-	Off   bool          // the password is enough
-	Grace time.Duration // from the first sign-in until a factor must be registered
-	Until time.Time     // when grace ends for everybody; zero: never
-}
+	// MFA says that a second factor was demanded, whether or not it has been proven.
+	MFA bool
 
-// Registration bounds where a first factor may be registered. The zero Registration does not.
-type Registration struct {
-	From        []netip.Prefix // ranges from which the password is enough
-	RequirePass bool           // elsewhere a temporary access pass is needed
-}
+	// Persistent says whether the session outlives the browser.
+	Persistent Persistence
 
-// Set is all policy of one configuration.
-type Set struct {
-	Defaults     SecurityDefaults
-	Registration Registration
+	// PasswordSince and SecondSince are when what counts was proven at the earliest; zero: no limit.
+	PasswordSince, SecondSince time.Time
 }
 
 // Decide says what happens next.
-func (s *Set) Decide(f *Facts) Decision {
+func (s *Set) Decide(f *Facts) Decision { return s.decide(f, nil) }
+
+// Explain decides, and says what each policy has to do with it, in the order of the model.
+func (s *Set) Explain(f *Facts) (Decision, []Result) {
+	results := make([]Result, len(s.policies))
+	return s.decide(f, results), results
+}
+
+func (s *Set) decide(f *Facts, results []Result) Decision {
 	switch {
 	case f.User == nil || !f.Proofs.Has(mfa.Password):
 		return Decision{Action: Block, Reason: NothingProven}
@@ -125,76 +107,168 @@ func (s *Set) Decide(f *Facts) Decision {
 		return Decision{Action: Block, Reason: UserDisabled}
 	case f.Blocked:
 		return Decision{Action: Block, Reason: UserBlocked}
-	case f.Proofs.Has(mfa.TOTP):
-		return Decision{Action: Allow, Reason: MFASatisfied}
-	case f.Proofs.Has(mfa.TemporaryAccessPass):
-		return Decision{Action: Allow, Reason: MFASatisfied, Offer: !f.Registered}
-	case f.Proofs.Has(mfa.RecoveryCode):
-		// It lets its owner in to replace what he has lost, and nothing else.
-		return Decision{Action: Register, Reason: RecoveryUsed}
-	case s.Defaults.Off:
-		return Decision{Action: Allow, Reason: DefaultsOff, Offer: !f.Registered && s.MayRegister(f)}
-	case f.Registered:
-		return Decision{Action: Verify, Reason: MFARequired}
 	}
-	if ends := s.graceEnds(f); f.Now.Before(ends) {
-		return Decision{Action: Allow, Reason: InGrace, Offer: f.PassAvailable || s.MayRegister(f), GraceEnds: ends}
+	out := s.conditional(f, results)
+	d := s.settle(f, &out)
+	if out.entry && d.Action != Allow && d.Action != Block {
+		// A step-up begins: for a policy that wants proofs every time, they must be young now.
+		again := *f
+		again.Entered = false
+		out = s.conditional(&again, nil)
+		d = s.settle(&again, &out)
+	}
+	d.Persistent, d.PasswordSince, d.SecondSince = out.persistent, out.password, out.second
+	return d
+}
+
+// settle makes a decision of what policies say, security defaults and the user's own setting.
+func (s *Set) settle(f *Facts, out *outcome) Decision {
+	if out.blocked != nil {
+		return Decision{Action: Block, Reason: PolicyBlocks, Policy: out.blocked}
+	}
+	d := Decision{MFA: out.demandsMFA != nil, Policy: out.demandsMFA}
+	if f.Proofs.Has(mfa.RecoveryCode) && proven(f.Proofs, time.Time{}, time.Time{})&secondFactors&^recoverySet == 0 {
+		// It lets its owner in to replace what he has lost, and nothing else.
+		d.Action, d.Reason = Register, RecoveryUsed
+		if ok, needs := s.registrable(f); !ok {
+			d.Action, d.Reason, d.Needs = Block, RegistrationDenied, needs
+		}
+		return d
+	}
+	if out.have&passwordSet == 0 {
+		d.Action, d.Reason = Authenticate, SignInFrequencyOver
+		return d
+	}
+	var graceEnds time.Time
+	switch {
+	case !s.Defaults.Off:
+		d.MFA, d.Policy = true, nil
+		graceEnds = s.graceEnds(f)
+		if !mfaCombinations.meets(out.have) {
+			out.unmet.mfa = append(out.unmet.mfa, mfaCombinations)
+		}
+	case out.demandsMFA == nil:
+		if demanded, ends := s.perUser(f); demanded {
+			d.MFA, graceEnds = true, ends
+			if !s.perUserCombinations().meets(out.have) {
+				out.unmet.mfa = append(out.unmet.mfa, s.perUserCombinations())
+			}
+		}
+	}
+	if len(out.unmet.mfa) > 0 {
+		if out.unmet.mfaBy != nil {
+			d.Policy = out.unmet.mfaBy
+		}
+		if f.Registered || !f.Now.Before(graceEnds) {
+			s.askMFA(f, out, &d)
+			return d
+		}
+		d.Action, d.Reason, d.GraceEnds = Allow, InGrace, graceEnds
+		d.Offer = f.Methods&(passSet|passOnceSet) != 0 || s.MayRegister(f)
+	}
+	switch u := &out.unmet; {
+	case u.compliant != nil:
+		return Decision{Action: Block, Reason: DeviceNotCompliant, Policy: u.compliant, MFA: d.MFA}
+	case u.domain != nil:
+		return Decision{Action: Block, Reason: DeviceNotJoined, Policy: u.domain, MFA: d.MFA}
+	case u.password != nil:
+		return Decision{Action: Block, Reason: PasswordChangeNeeded, Policy: u.password, MFA: d.MFA}
+	case len(u.terms) > 0:
+		return Decision{Action: AcceptTerms, Reason: TermsRequired, Policy: u.termsBy, Terms: u.terms, MFA: d.MFA}
+	case d.Reason == InGrace:
+		return d
+	}
+	d.Action = Allow
+	switch {
+	case out.have&secondFactors&^recoverySet != 0:
+		d.Reason = MFASatisfied
+		d.Offer = !f.Registered && out.have&(passSet|passOnceSet) != 0
+	case out.applied:
+		d.Reason = PolicySatisfied
+	case len(s.policies) > 0:
+		d.Reason = NoPolicyApplies
+	default:
+		d.Reason = DefaultsOff
+	}
+	if d.Reason != MFASatisfied {
+		d.Offer = !f.Registered && s.MayRegister(f)
+	}
+	return d
+}
+
+// reachable says whether the person could meet a requirement with what he has, or could register for it.
+func (s *Set) reachable(f *Facts, need combinations, have Methods) bool {
+	if need.missing(have, f.Methods) != 0 {
+		return true
+	}
+	if need.missing(have, f.Methods|s.newMethods()) == 0 {
+		return false
+	}
+	if f.Registered {
+		return true
+	}
+	ok, _ := s.registrable(f)
+	return ok
+}
+
+// newMethods are the factors that can be registered.
+func (s *Set) newMethods() Methods { return totpSet }
+
+// askMFA says how the person gets to what is demanded: by proving what he has, by registering what he lacks, or not at all.
+func (s *Set) askMFA(f *Facts, out *outcome, d *Decision) {
+	d.Reason = MFARequired
+	var ways Methods
+	lacking := false
+	for _, need := range out.unmet.mfa {
+		missing := need.missing(out.have, f.Methods)
+		switch {
+		case missing == 0 && need.missing(out.have, f.Methods|s.newMethods()) == 0:
+			d.Action, d.Reason = Block, StrengthUnreachable
+			return
+		case missing == 0:
+			lacking = true
+		case ways&missing != 0:
+			ways &= missing // one that serves both
+		default:
+			ways |= missing
+		}
 	}
 	switch {
-	case f.PassAvailable:
-		return Decision{Action: Verify, Reason: MFARequired}
-	case s.MayRegister(f):
-		return Decision{Action: Register, Reason: RegistrationRequired}
+	case !lacking:
+		d.Action, d.Methods = Verify, ways
+	case f.Registered && out.have&secondFactors == 0:
+		// Who has a factor proves one before he registers another.
+		d.Action, d.Methods = Verify, f.Methods&secondFactors
+	default:
+		d.Action, d.Reason = Register, RegistrationRequired
+		if ok, needs := s.registrable(f); !ok {
+			d.Action, d.Reason, d.Needs = Block, RegistrationDenied, needs
+			if f.Methods&(passSet|passOnceSet) != 0 && out.have&(passSet|passOnceSet) == 0 {
+				d.Action, d.Reason, d.Methods = Verify, MFARequired, f.Methods&(passSet|passOnceSet)
+			}
+		}
 	}
-	return Decision{Action: Block, Reason: RegistrationDenied, Needs: s.Needs(f)}
 }
 
 // graceEnds says until when the user may put off registration; zero: not at all.
 func (s *Set) graceEnds(f *Facts) time.Time {
-	if f.GraceOver || f.PassRequired || s.Defaults.Grace <= 0 {
+	if s.Defaults.Grace <= 0 {
 		return time.Time{}
 	}
-	started := f.GraceStarted
-	if started.IsZero() {
-		started = f.Now
-	}
-	ends := started.Add(s.Defaults.Grace)
+	ends := graceFrom(f, f.GraceStarted, s.Defaults.Grace)
 	if until := s.Defaults.Until; !until.IsZero() && until.Before(ends) {
 		ends = until
 	}
 	return ends
 }
 
-// MayRegister says whether a user without a factor may register one with what he has proven, from where he is.
-func (s *Set) MayRegister(f *Facts) bool {
-	if f.Registered || !f.Proofs.Has(mfa.Password) {
-		return false
+// graceFrom is the end of a period that began at started, or begins now.
+func graceFrom(f *Facts, started time.Time, grace time.Duration) time.Time {
+	if f.GraceOver || f.PassRequired || grace <= 0 {
+		return time.Time{}
 	}
-	if f.Proofs.Has(mfa.TemporaryAccessPass) {
-		// A pass stands for the administrator who handed it out; ranges alone still bind him who holds one.
-		return s.Registration.RequirePass || len(s.Registration.From) == 0 || s.within(f.Address)
+	if started.IsZero() {
+		started = f.Now
 	}
-	if f.PassRequired {
-		return false
-	}
-	if len(s.Registration.From) == 0 {
-		return !s.Registration.RequirePass
-	}
-	return s.within(f.Address)
-}
-
-// Needs says what a user lacks who may not register.
-func (s *Set) Needs(f *Facts) Need {
-	switch {
-	case f.PassRequired || len(s.Registration.From) == 0:
-		return NeedPass
-	case s.Registration.RequirePass:
-		return NeedEither
-	}
-	return NeedNetwork
-}
-
-func (s *Set) within(a netip.Addr) bool {
-	a = a.Unmap().WithZone("")
-	return a.IsValid() && slices.ContainsFunc(s.Registration.From, func(p netip.Prefix) bool { return p.Contains(a) })
+	return started.Add(grace)
 }

@@ -21,15 +21,27 @@ func proofs(methods ...mfa.Method) (ps mfa.Proofs) {
 
 // facts are of a user who has just typed his password, changed as a case says.
 func facts(change func(*Facts)) *Facts {
-	f := &Facts{Now: now, User: &mfa.User{Name: "alice"}, Proofs: proofs(mfa.Password), Address: netip.MustParseAddr("203.0.113.9")}
+	f := &Facts{Now: now, User: &mfa.User{Name: "alice"}, Proofs: proofs(mfa.Password), Client: mfa.Client{App: Browser, Address: netip.MustParseAddr("203.0.113.9")}}
 	if change != nil {
 		change(f)
+	}
+	if f.Registered && f.Methods == 0 {
+		f.Methods = totpSet | recoverySet
 	}
 	return f
 }
 
+// of makes a set of a model that has no mistakes.
+func of(m Model) *Set {
+	s, err := New(m)
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
 func TestSecurityDefaults(t *testing.T) {
-	set := &Set{Defaults: SecurityDefaults{Grace: 14 * day}}
+	set := of(Model{Defaults: SecurityDefaults{Grace: 14 * day}})
 	for reason, tc := range map[string]struct {
 		change func(*Facts)
 		set    *Set
@@ -47,13 +59,13 @@ func TestSecurityDefaults(t *testing.T) {
 		"first sign-in":                             {nil, set, Allow, InGrace},
 		"the last moment of grace":                  {func(f *Facts) { f.GraceStarted = now.Add(-14*day + 1) }, set, Allow, InGrace},
 		"the end of grace":                          {func(f *Facts) { f.GraceStarted = now.Add(-14 * day) }, set, Register, RegistrationRequired},
-		"no grace":                                  {nil, &Set{}, Register, RegistrationRequired},
-		"a dormant account after the last day":      {nil, &Set{Defaults: SecurityDefaults{Grace: 14 * day, Until: now}}, Register, RegistrationRequired},
-		"a dormant account before the last day":     {nil, &Set{Defaults: SecurityDefaults{Grace: 14 * day, Until: now.Add(1)}}, Allow, InGrace},
+		"no grace":                                  {nil, of(Model{}), Register, RegistrationRequired},
+		"a dormant account after the last day":      {nil, of(Model{Defaults: SecurityDefaults{Grace: 14 * day, Until: now}}), Register, RegistrationRequired},
+		"a dormant account before the last day":     {nil, of(Model{Defaults: SecurityDefaults{Grace: 14 * day, Until: now.Add(1)}}), Allow, InGrace},
 		"a factor was registered and is gone":       {func(f *Facts) { f.GraceOver = true }, set, Register, RegistrationRequired},
 		"factors were reset in the middle of grace": {func(f *Facts) { f.PassRequired = true }, set, Block, RegistrationDenied},
-		"factors were reset, and a pass made":       {func(f *Facts) { f.PassRequired, f.PassAvailable = true, true }, set, Verify, MFARequired},
-		"a pass was made and grace is over":         {func(f *Facts) { f.PassAvailable, f.GraceStarted = true, now.Add(-15*day) }, set, Verify, MFARequired},
+		"factors were reset, and a pass made":       {func(f *Facts) { f.PassRequired, f.Methods = true, passOnceSet }, set, Verify, MFARequired},
+		"a pass was made and grace is over":         {func(f *Facts) { f.Methods, f.GraceStarted = passOnceSet, now.Add(-15*day) }, set, Verify, MFARequired},
 
 		"registered, with the password alone":         {func(f *Facts) { f.Registered = true }, set, Verify, MFARequired},
 		"registered in the middle of grace":           {func(f *Facts) { f.Registered, f.GraceStarted = true, now }, set, Verify, MFARequired},
@@ -61,8 +73,8 @@ func TestSecurityDefaults(t *testing.T) {
 		"registered, with a pass":                     {func(f *Facts) { f.Registered, f.Proofs = true, proofs(mfa.Password, mfa.TemporaryAccessPass) }, set, Allow, MFASatisfied},
 		"registered, with a recovery code":            {func(f *Facts) { f.Registered, f.Proofs = true, proofs(mfa.Password, mfa.RecoveryCode) }, set, Register, RecoveryUsed},
 		"a recovery code, and then the app after all": {func(f *Facts) { f.Registered, f.Proofs = true, proofs(mfa.Password, mfa.RecoveryCode, mfa.TOTP) }, set, Allow, MFASatisfied},
-		"security defaults off":                       {func(f *Facts) { f.Registered = true }, &Set{Defaults: SecurityDefaults{Off: true}}, Allow, DefaultsOff},
-		"security defaults off, with a recovery code": {func(f *Facts) { f.Registered, f.Proofs = true, proofs(mfa.Password, mfa.RecoveryCode) }, &Set{Defaults: SecurityDefaults{Off: true}}, Register, RecoveryUsed},
+		"security defaults off":                       {func(f *Facts) { f.Registered = true }, of(Model{Defaults: SecurityDefaults{Off: true}}), Allow, DefaultsOff},
+		"security defaults off, with a recovery code": {func(f *Facts) { f.Registered, f.Proofs = true, proofs(mfa.Password, mfa.RecoveryCode) }, of(Model{Defaults: SecurityDefaults{Off: true}}), Register, RecoveryUsed},
 	} {
 		t.Run(reason, func(t *testing.T) {
 			if d := tc.set.Decide(facts(tc.change)); d.Action != tc.action || d.Reason != tc.why {
@@ -83,7 +95,7 @@ func TestGraceSaysWhenItEnds(t *testing.T) {
 		"by the day":             {SecurityDefaults{Grace: 14 * day, Until: until}, until},
 		"by the period, earlier": {SecurityDefaults{Grace: 4 * day, Until: until}, started.Add(4 * day)},
 	} {
-		d := (&Set{Defaults: tc.defaults}).Decide(facts(func(f *Facts) { f.GraceStarted = started }))
+		d := of(Model{Defaults: tc.defaults}).Decide(facts(func(f *Facts) { f.GraceStarted = started }))
 		if !d.GraceEnds.Equal(tc.want) || !d.Offer {
 			t.Errorf("%s: ends %v (offered: %v), want %v", reason, d.GraceEnds, d.Offer, tc.want)
 		}
@@ -120,12 +132,12 @@ func TestWhereAFirstFactorMayBeRegistered(t *testing.T) {
 	} {
 		t.Run(reason, func(t *testing.T) {
 			f := facts(func(f *Facts) {
-				f.Address, f.PassRequired = tc.from, tc.reset
+				f.Client.Address, f.PassRequired = tc.from, tc.reset
 				if tc.pass {
 					f.Proofs = proofs(mfa.Password, mfa.TemporaryAccessPass)
 				}
 			})
-			set := &Set{Registration: tc.rule}
+			set := of(Model{Registration: tc.rule})
 			if got := set.MayRegister(f); got != tc.want {
 				t.Fatalf("MayRegister = %v", got)
 			}
@@ -138,19 +150,19 @@ func TestWhereAFirstFactorMayBeRegistered(t *testing.T) {
 		})
 	}
 	t.Run("only a first factor", func(t *testing.T) {
-		if (&Set{}).MayRegister(facts(func(f *Facts) { f.Registered = true })) {
+		if of(Model{}).MayRegister(facts(func(f *Facts) { f.Registered = true })) {
 			t.Fatal("who has a factor must prove it")
 		}
 	})
 	t.Run("not without a password", func(t *testing.T) {
-		if (&Set{}).MayRegister(facts(func(f *Facts) { f.Proofs = nil })) {
+		if of(Model{}).MayRegister(facts(func(f *Facts) { f.Proofs = nil })) {
 			t.Fatal("nothing was proven")
 		}
 	})
 }
 
 func TestZeroValuesRefuse(t *testing.T) {
-	if d := (&Set{}).Decide(&Facts{}); d.Action != Block {
+	if d := of(Model{}).Decide(&Facts{}); d.Action != Block {
 		t.Fatalf("no facts: %v", d.Action)
 	}
 	if (Decision{}).Action != Block {
@@ -158,8 +170,8 @@ func TestZeroValuesRefuse(t *testing.T) {
 	}
 }
 
-func BenchmarkDecide(b *testing.B) {
-	set := &Set{Defaults: SecurityDefaults{Grace: 14 * day}}
+func BenchmarkSecurityDefaults(b *testing.B) {
+	set := of(Model{Defaults: SecurityDefaults{Grace: 14 * day}})
 	f := facts(func(f *Facts) { f.Registered, f.Proofs = true, proofs(mfa.Password, mfa.TOTP) })
 	b.ReportAllocs()
 	for b.Loop() {
@@ -182,8 +194,8 @@ func TestWhoMayNotRegisterIsToldWhatHeLacks(t *testing.T) {
 		"after a reset":                 {Registration{}, true, NeedPass},
 		"after a reset, with a network": {Registration{From: from}, true, NeedPass},
 	} {
-		s := &Set{Registration: tc.registration}
-		f := &Facts{Now: time.Now(), User: &mfa.User{}, Proofs: mfa.Proofs{}.With(mfa.Proof{Method: mfa.Password}), Address: netip.MustParseAddr("203.0.113.9"), PassRequired: tc.passRequired}
+		s := of(Model{Registration: tc.registration})
+		f := &Facts{Now: time.Now(), User: &mfa.User{}, Proofs: mfa.Proofs{}.With(mfa.Proof{Method: mfa.Password}), Client: mfa.Client{Address: netip.MustParseAddr("203.0.113.9")}, PassRequired: tc.passRequired}
 		if d := s.Decide(f); d.Reason != RegistrationDenied || d.Needs != tc.want {
 			t.Errorf("%s: %+v", reason, d)
 		}

@@ -138,6 +138,10 @@ func (v *visit) changed(cookies signin.Cookies, err error, done func()) {
 	switch {
 	case errors.Is(err, signin.ErrNotFresh):
 		v.confirmFirst(prefix + "account")
+	case errors.Is(err, signin.ErrPasswordAgain):
+		v.passwordFirst(prefix + "account")
+	case errors.Is(err, signin.ErrDenied):
+		v.showAccount(http.StatusForbidden, func(pg *page) { pg.wrong("", pg.T("register.need_other")) })
 	case errors.Is(err, signin.ErrLastFactor):
 		if cookies.Session != "" {
 			v.client.Session = cookies.Session

@@ -123,12 +123,20 @@ func (p *Portal) Refuse(w http.ResponseWriter, r *http.Request, f Facts, user st
 	}
 }
 
+// refusals are the texts that say what somebody could do about a refusal.
+var refusals = map[policy.Reason]string{
+	policy.DeviceNotCompliant: "refused.device", policy.DeviceNotJoined: "refused.device", policy.StrengthUnreachable: "refused.strength",
+}
+
 func (p *Portal) refused(w http.ResponseWriter, pg *page, d policy.Decision) {
 	pg.Title = pg.T("refused.title_here")
 	if pg.Application != "" {
 		pg.Title = pg.T("refused.title", "Application", pg.Application)
 	}
 	text := pg.T("refused.text", "User", pg.User)
+	if key := refusals[d.Reason]; key != "" {
+		text = pg.T(key)
+	}
 	if d.Reason == policy.RegistrationDenied {
 		text = pg.T("refused.register") + " " + pg.T(needs[d.Needs])
 	}

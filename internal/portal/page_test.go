@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/html"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 )
@@ -135,6 +136,12 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 			{ID: value, Browser: browserName(account, value), Address: value, Applications: value, Created: now, Seen: now},
 		},
 	}, account)
+	terms := newPage("terms.title")
+	text, err := NewTerms(policy.Terms{Name: value, Version: 3}, []byte("# ⟦Heading⟧\n\n"+value))
+	if err != nil {
+		t.Fatal(err)
+	}
+	render("terms", termsPage{terms, value, text}, terms)
 	signOut := newPage("signout.title")
 	render("signout", signOut, signOut)
 	message := newPage("continue.title")

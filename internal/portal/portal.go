@@ -9,10 +9,10 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 )
@@ -45,6 +45,7 @@ type Portal struct {
 	Returns *Returns
 	Texts   *Texts
 	Help    string // whom to ask, shown on every page
+	Terms   []Terms
 	Health  func(ctx context.Context) error
 	Log     *slog.Logger
 
@@ -70,7 +71,7 @@ type Facts struct {
 	Origin      string // scheme, host and port as the browser sees them
 	HTTPS       bool   // the browser talks https to this host
 	Secure      bool   // HTTPS, or this machine talks to itself
-	Address     netip.Addr
+	Client      mfa.Client
 	Application string // the one that the route leads to; empty: none in particular
 	Target      string // path and query, as the client sent them
 	Reference   string // of this answer
@@ -148,6 +149,7 @@ func routes() map[string]route {
 		"signin":   {(*visit).getSignIn, (*visit).postSignIn},
 		"verify":   {(*visit).getVerify, (*visit).postVerify},
 		"register": {(*visit).getRegister, (*visit).postRegister},
+		"terms":    {(*visit).getTerms, (*visit).postTerms},
 		"account":  {(*visit).getAccount, (*visit).postAccount},
 		"signout":  {(*visit).getSignOut, (*visit).postSignOut},
 		"language": {get: func(v *visit) { v.redirect(prefix + "account") }, post: (*visit).postLanguage},
@@ -173,7 +175,7 @@ func (v *visit) open(token string) {
 	}
 	v.token = v.Returns.Seal(v.to, v.f.Host, v.f.Now)
 	v.client = signin.Client{
-		Host: v.f.Host, Application: v.to.Application, Address: v.f.Address, UserAgent: v.r.UserAgent(),
+		Host: v.f.Host, Application: v.to.Application, Client: v.f.Client, UserAgent: v.r.UserAgent(),
 		Session:   session.CookieValue(v.r, session.CookieName, v.f.HTTPS),
 		Browser:   session.CookieValue(v.r, session.BrowserCookieName, v.f.HTTPS),
 		Reference: v.f.Reference, Now: v.f.Now,
@@ -201,7 +203,7 @@ func (v *visit) next(page string) { v.redirect(prefix + page + "?t=" + v.token) 
 
 func (v *visit) setCookies(c signin.Cookies) {
 	if c.Session != "" {
-		http.SetCookie(v.w, session.NewCookie(session.CookieName, c.Session, v.f.HTTPS, 0))
+		http.SetCookie(v.w, session.NewCookie(session.CookieName, c.Session, v.f.HTTPS, int(c.Persist/time.Second)))
 	}
 	if c.Browser != "" {
 		http.SetCookie(v.w, session.NewCookie(session.BrowserCookieName, c.Browser, v.f.HTTPS, int(signin.KnownFor/time.Second)))

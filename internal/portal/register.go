@@ -67,6 +67,7 @@ func (v *visit) mayRegister(st signin.State) bool {
 // needs are the texts that say what somebody lacks who may not register.
 var needs = map[policy.Need]string{
 	policy.NeedPass: "register.need_pass", policy.NeedNetwork: "register.need_network", policy.NeedEither: "register.need_either",
+	policy.NeedDevice: "register.need_device", policy.NeedOther: "register.need_other",
 }
 
 func (v *visit) showRegister(st signin.State, status int, prepare func(*page)) {
@@ -149,6 +150,9 @@ func (v *visit) beginRegistration() {
 	case errors.Is(err, signin.ErrNotFresh):
 		v.confirmFirst(prefix + "register?page=choose")
 		return
+	case errors.Is(err, signin.ErrPasswordAgain):
+		v.passwordFirst(prefix + "register?page=choose")
+		return
 	case errors.Is(err, signin.ErrStep), errors.Is(err, signin.ErrTooMany), errors.Is(err, signin.ErrDenied):
 		st, stErr := v.Service.State(ctx, v.client)
 		if v.failed(stErr) {
@@ -160,6 +164,8 @@ func (v *visit) beginRegistration() {
 		case errors.Is(err, signin.ErrDenied) && len(st.Ways(v.f.Now)) > 0 && !st.Current.Proofs.Has(mfa.TemporaryAccessPass):
 			// With the temporary access pass that he was given. Who is in his grace period is signed in already.
 			v.redirect(prefix + "verify?for=" + forChange + "&t=" + v.token)
+		case errors.Is(err, signin.ErrDenied) && st.Account != nil && st.Account.Registered():
+			v.showRegister(st, http.StatusForbidden, func(pg *page) { pg.wrong("", pg.T("register.need_other")) })
 		case errors.Is(err, signin.ErrDenied):
 			v.showRegister(st, http.StatusForbidden, func(pg *page) { pg.wrong("", pg.T(needs[v.Service.RegistrationNeeds(v.client, st)])) })
 		default:
@@ -171,6 +177,12 @@ func (v *visit) beginRegistration() {
 		return
 	}
 	v.next("register")
+}
+
+// passwordFirst asks for the password again, and comes back.
+func (v *visit) passwordFirst(back string) {
+	v.to.Target = back
+	v.redirect(prefix + "signin?for=" + forChange + "&t=" + v.Returns.Seal(v.to, v.f.Host, v.f.Now))
 }
 
 // confirmFirst asks for a fresh proof, and comes back.

@@ -23,8 +23,14 @@ func (v *visit) getSignIn() {
 	if v.failed(err) {
 		return
 	}
-	switch st.Step {
-	case signin.Password:
+	again := st.Step == signin.Password && st.User != nil // he is signed in, and not since so short a time as policy asks for
+	switch {
+	case again, v.r.URL.Query().Get("for") == forChange && st.Step == signin.Done:
+		v.renderSignIn(http.StatusOK, st.User.Name, func(pg *page) {
+			pg.as(st)
+			pg.Notice = pg.T("signin.again")
+		})
+	case st.Step == signin.Password:
 		v.renderSignIn(http.StatusOK, "", func(*page) {})
 	default:
 		v.advance(st)
@@ -83,6 +89,8 @@ func (v *visit) advance(st signin.State) {
 		v.next("verify")
 	case signin.Register:
 		v.next("register")
+	case signin.Terms:
+		v.next("terms")
 	case signin.Blocked:
 		pg := v.page("")
 		pg.as(st)

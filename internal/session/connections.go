@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -46,7 +45,7 @@ type Connection struct {
 // Subject is what must be known of a request to judge it again.
 type Subject struct {
 	Application string
-	Address     netip.Addr
+	Client      mfa.Client
 	Cookie      string // value of the session cookie, which the application doesn't see
 }
 

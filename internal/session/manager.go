@@ -39,7 +39,7 @@ const (
 	MaxPerUser = 100
 
 	maxUserAgent    = 256
-	maxApplications = 20
+	maxApplications = 64
 )
 
 // Settings are an operator's choices.

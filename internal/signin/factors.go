@@ -85,6 +85,9 @@ func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string,
 	if st.Step != Done || st.Current.Session.ID != sessionID {
 		return Cookies{}, ErrStep
 	}
+	if err := s.mayChange(c, st); err != nil {
+		return Cookies{}, err
+	}
 	st, cookie, err := s.spend(ctx, c, st)
 	if err != nil {
 		return Cookies{}, err

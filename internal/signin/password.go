@@ -95,7 +95,9 @@ func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User
 		})
 		if err == nil {
 			s.audit(c, audit.Event{Type: audit.PasswordAccepted, User: user.Canonical, UserID: user.ID, Session: current.Session.ID})
-			return s.state(c, user, a, current), Cookies{Session: cookie}, nil
+			st := s.state(c, user, a, current)
+			cookies, err := s.finish(c, before, &st, cookie)
+			return st, cookies, err
 		}
 		if !errors.Is(err, session.ErrEnded) {
 			return State{}, Cookies{}, err
@@ -109,7 +111,7 @@ func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User
 		User: user, Host: c.Host, Proofs: mfa.Proofs{proof}, CredentialEpoch: a.State.Epoch,
 		Address: c.Address, UserAgent: c.UserAgent,
 	}
-	facts := c.facts(user, a, b.Proofs)
+	facts := c.facts(user, a, nil, b.Proofs)
 	decision := s.Policy.Decide(&facts)
 	b.Pending = decision.Action != policy.Allow
 	current, cookie, err := s.Sessions.Begin(ctx, b, c.Now)
@@ -118,7 +120,7 @@ func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User
 	}
 	s.audit(c, audit.Event{Type: audit.PasswordAccepted, User: user.Canonical, UserID: user.ID, Session: current.Session.ID})
 	st := s.state(c, user, a, current)
-	cookies, err := s.finish(c, &st, cookie)
+	cookies, err := s.finish(c, State{}, &st, cookie)
 	return st, cookies, err
 }
 

@@ -26,6 +26,9 @@ func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID str
 	if st.User == nil || st.Current.Session.ID != sessionID || !st.Current.Latest() {
 		return Cookies{}, ErrStep
 	}
+	if err := s.mayChange(c, st); err != nil {
+		return Cookies{}, err
+	}
 	if len(st.Account.CredentialsOf(mfa.TOTP)) >= MaxApps && !replacing(st) {
 		return Cookies{}, ErrTooMany
 	}
@@ -47,15 +50,34 @@ func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID str
 	return cookies, s.Pending.Save(ctx, st.Current.Session, challenge, c.Now)
 }
 
+// mayChange asks the policies on changes of factors. The error is ErrDenied, ErrNotFresh or ErrPasswordAgain.
+func (s *Service) mayChange(c Client, st State) error {
+	if !st.Account.Registered() || replacing(st) {
+		return nil // MayRegister and the decision that led here have asked them
+	}
+	facts := c.facts(st.User, st.Account, st.Current.Session, st.Current.Proofs)
+	switch d := s.Policy.DecideAction(&facts, policy.RegisterSecurityInfo); d.Action {
+	case policy.Allow:
+		return nil
+	case policy.Verify:
+		return ErrNotFresh
+	case policy.Authenticate:
+		return ErrPasswordAgain
+	default:
+		s.audit(c, audit.Event{Type: audit.RegistrationRefused, User: st.User.Canonical, UserID: st.User.ID, Session: st.Current.Session.ID, Reason: string(d.Reason)})
+		return ErrDenied
+	}
+}
+
 // MayRegister says whether a person without a factor may register one now.
 func (s *Service) MayRegister(c Client, st State) bool {
-	facts := c.facts(st.User, st.Account, st.Current.Proofs)
+	facts := c.facts(st.User, st.Account, st.Current.Session, st.Current.Proofs)
 	return s.Policy.MayRegister(&facts)
 }
 
 // RegistrationNeeds says what a person lacks who may not register.
 func (s *Service) RegistrationNeeds(c Client, st State) policy.Need {
-	facts := c.facts(st.User, st.Account, st.Current.Proofs)
+	facts := c.facts(st.User, st.Account, st.Current.Session, st.Current.Proofs)
 	return s.Policy.Needs(&facts)
 }
 
@@ -88,6 +110,8 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		codes   []string
 		added   mfa.Credential
 		removed []mfa.Credential
+
+		enforced bool // the person's own setting went from enabled to enforced
 	)
 	// A lane of the session's own: who sees this page sees the key, so there is nothing to guess, and nobody else's wrong codes may
 	// keep him from replacing what he has lost.
@@ -124,6 +148,9 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		if a.State.Registered.IsZero() {
 			a.State.Registered = c.Now
 		}
+		if enforced = a.State.PerUser == mfa.PerUserEnabled; enforced {
+			a.State.PerUser, a.State.PerUserSince = mfa.PerUserEnforced, c.Now
+		}
 		return nil
 	})
 	if judged != nil {
@@ -134,8 +161,11 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		s.audit(c, audit.Event{Type: audit.FactorRemoved, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: old.Method, Credential: old.ID, Reason: "replaced"})
 	}
 	s.audit(c, audit.Event{Type: audit.FactorRegistered, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: mfa.TOTP, Credential: added.ID})
+	if enforced {
+		s.audit(c, audit.Event{Type: audit.PerUserChanged, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Reason: string(mfa.PerUserEnforced)})
+	}
 
-	pending := st.Current.Session.Pending
+	before := st
 	st, cookie, err := s.elevate(ctx, c, st, a, func(ses *mfa.Session) {
 		// The proof has been spent, on this very change.
 		ses.Proofs = ses.Proofs.With(mfa.Proof{Method: mfa.TOTP, At: c.Now, Credential: added.ID, Spent: true})
@@ -147,12 +177,12 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		// It expires by itself, and is not finished a second time.
 		s.Log.Warn("forgetting finished registration", "error", err)
 	}
-	if !pending {
+	if before.Step == Done {
 		// The browser was known by the factors that were there before.
 		browser, err := s.Browsers.Remember(c.Browser, st.User, a, st.Current.Proofs, c.Now)
 		return st, Cookies{Session: cookie, Browser: browser}, codes, err
 	}
-	cookies, err := s.finish(c, &st, cookie)
+	cookies, err := s.finish(c, before, &st, cookie)
 	return st, cookies, codes, err
 }
 

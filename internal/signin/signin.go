@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -41,6 +40,9 @@ var (
 	// ErrNotFresh says that a change of factors needs a proof of a second factor that is at most Fresh old and
 	// hasn't paid for another change.
 	ErrNotFresh = errors.New("a fresh proof of a second factor is needed")
+
+	// ErrPasswordAgain says that a policy wants the password anew before a change of factors.
+	ErrPasswordAgain = errors.New("the password is needed again")
 
 	// ErrLastFactor says that the last factor can't be removed.
 	ErrLastFactor = errors.New("the last factor can't be removed")
@@ -88,18 +90,18 @@ type Service struct {
 type Client struct {
 	Host        string // lower case, without port
 	Application string // that he is on the way to; empty: our own pages
-	Address     netip.Addr
-	UserAgent   string
-	Session     string // value of the session cookie
-	Browser     string // value of the known-browser cookie
-	Reference   string // of this answer, for page and log
-	Now         time.Time
+	mfa.Client
+	UserAgent string
+	Session   string // value of the session cookie
+	Browser   string // value of the known-browser cookie
+	Reference string // of this answer, for page and log
+	Now       time.Time
 }
 
-// facts gives what is known of a person who comes with this client.
-func (c Client) facts(user *mfa.User, a *account.Account, proofs mfa.Proofs) policy.Facts {
-	f := gate.Facts(user, a, proofs, c.Now)
-	f.Application, f.Address = c.Application, c.Address
+// facts gives what is known of a person who comes with this client, in a session (nil: that has yet to begin).
+func (c Client) facts(user *mfa.User, a *account.Account, s *mfa.Session, proofs mfa.Proofs) policy.Facts {
+	f := gate.Facts(user, a, s, proofs, c.Application, c.Now)
+	f.Client = c.Client
 	return f
 }
 
@@ -108,9 +110,10 @@ type Step uint8
 
 // The steps.
 const (
-	Password Step = iota // nobody is signed in
+	Password Step = iota // nobody is signed in, or the password must be proven again
 	Verify               // a second factor must be proven
 	Register             // a second factor must be registered
+	Terms                // terms of use must be accepted
 	Blocked              // policy refuses
 	Done                 // what was proven is enough
 )
@@ -119,7 +122,7 @@ const (
 type State struct {
 	Step     Step
 	Decision policy.Decision
-	User     *mfa.User        // nil at the step Password
+	User     *mfa.User        // nil if nobody is signed in
 	Account  *account.Account // without the factors' data
 	Current  session.Current
 }
@@ -128,6 +131,17 @@ type State struct {
 type Cookies struct {
 	Session string
 	Browser string
+
+	// Persist is for how long the browser keeps the session, also when it is closed. Zero: until then.
+	Persist time.Duration
+}
+
+// persist is for how long policy lets the browser keep the session.
+func persist(st *State, now time.Time) time.Duration {
+	if st.Decision.Persistent != policy.AlwaysPersistent || st.Step != Done {
+		return 0
+	}
+	return st.Current.Session.Expires.Sub(now)
 }
 
 // State says where the client stands. The error wraps store.ErrUnavailable or directory.ErrUnavailable.
@@ -153,7 +167,7 @@ func (s *Service) State(ctx context.Context, c Client) (State, error) {
 }
 
 func (s *Service) state(c Client, user *mfa.User, a *account.Account, current session.Current) State {
-	facts := c.facts(user, a, current.Proofs)
+	facts := c.facts(user, a, current.Session, current.Proofs)
 	st := State{Decision: s.Policy.Decide(&facts), User: user, Account: a, Current: current}
 	switch st.Decision.Action {
 	case policy.Allow:
@@ -162,15 +176,23 @@ func (s *Service) state(c Client, user *mfa.User, a *account.Account, current se
 		st.Step = Verify
 	case policy.Register:
 		st.Step = Register
+	case policy.Authenticate:
+		st.Step = Password
+	case policy.AcceptTerms:
+		st.Step = Terms
 	default:
 		st.Step = Blocked
 	}
 	return st
 }
 
-// finish notes a sign-in that came to its end, and makes the browser known to its user.
-func (s *Service) finish(c Client, st *State, cookie string) (Cookies, error) {
-	cookies := Cookies{Session: cookie}
+// finish notes a sign-in or a step-up that came to its end, and makes the browser known to its user. before is where the person
+// stood until now; the zero State is the beginning.
+func (s *Service) finish(c Client, before State, st *State, cookie string) (Cookies, error) {
+	cookies := Cookies{Session: cookie, Persist: persist(st, c.Now)}
+	if before.Step == Done || before.Step == Blocked && st.Step == Blocked {
+		return cookies, nil // nothing has come to an end
+	}
 	switch st.Step {
 	case Done:
 		var err error
@@ -186,7 +208,7 @@ func (s *Service) finish(c Client, st *State, cookie string) (Cookies, error) {
 	return cookies, nil
 }
 
-// Ways lists the methods that the person could prove now, the strongest first.
+// Ways lists the methods that the person could prove now, the strongest first: where policy asks for one, those that it takes.
 func (st State) Ways(now time.Time) []mfa.Method {
 	if st.Account == nil {
 		return nil
@@ -195,6 +217,9 @@ func (st State) Ways(now time.Time) []mfa.Method {
 	for _, m := range []mfa.Method{mfa.TOTP, mfa.TemporaryAccessPass, mfa.RecoveryCode} {
 		if m == mfa.RecoveryCode && !st.Account.Registered() {
 			continue // they stand in for a factor that was lost
+		}
+		if st.Step == Verify && !st.Decision.Methods.Has(m) {
+			continue
 		}
 		if slices.ContainsFunc(st.Account.CredentialsOf(m), func(c mfa.Credential) bool {
 			return m != mfa.TemporaryAccessPass || pass.Usable(c, now)
@@ -211,7 +236,7 @@ func (s *Service) elevate(ctx context.Context, c Client, st State, a *account.Ac
 	current, cookie, err := s.Sessions.Elevate(ctx, st.Current, c.Now, func(ses *mfa.Session) error {
 		change(ses)
 		ses.CredentialEpoch = a.State.Epoch
-		facts := c.facts(st.User, a, ses.Proofs)
+		facts := c.facts(st.User, a, ses, ses.Proofs)
 		if s.Policy.Decide(&facts).Action == policy.Allow {
 			ses.Pending = false
 		}

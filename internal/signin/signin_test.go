@@ -120,7 +120,7 @@ func newFixture(t testing.TB) *fixture {
 	f := &fixture{
 		t: t, ctx: context.Background(), store: store.NewMemory(), events: &events{}, kept: &keeper{},
 		people: &people{users: map[string]*mfa.User{}},
-		rules:  &policy.Set{Defaults: policy.SecurityDefaults{Grace: 14 * 24 * time.Hour}},
+		rules:  &policy.Set{Model: policy.Model{Defaults: policy.SecurityDefaults{Grace: 14 * 24 * time.Hour}}},
 	}
 	for _, name := range []string{"alice", "bob", "dora"} {
 		f.people.users[name] = &mfa.User{ID: mfa.UserID{Directory: "file", ID: name}, Name: name, Canonical: name, Mark: "m", Disabled: name == "dora"}
@@ -164,7 +164,7 @@ func (f *fixture) browser() *browser {
 }
 
 func (b *browser) client() Client {
-	return Client{Host: "hr.example.com", Application: "hr", Address: b.address, Session: b.cookies.Session, Browser: b.cookies.Browser, Reference: "ref", Now: time.Now()}
+	return Client{Host: "hr.example.com", Application: "hr", Client: mfa.Client{App: mfa.Browser, Address: b.address}, Session: b.cookies.Session, Browser: b.cookies.Browser, Reference: "ref", Now: time.Now()}
 }
 
 func (b *browser) keep(c Cookies) {

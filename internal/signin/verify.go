@@ -42,15 +42,14 @@ func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method
 	s.audit(c, audit.Event{Type: audit.FactorAccepted, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: method, Credential: used.ID})
 
 	proof := mfa.Proof{Method: method, At: c.Now, Credential: used.ID}
-	pending := st.Current.Session.Pending
+	// A pass for one sign-in has ended with this one.
+	proof.Reusable = method == mfa.TemporaryAccessPass && c.Now.Before(used.Expires)
+	before := st
 	st, cookie, err := s.elevate(ctx, c, st, a, func(ses *mfa.Session) { ses.Proofs = ses.Proofs.With(proof) })
 	if err != nil {
 		return st, Cookies{}, err
 	}
-	if !pending {
-		return st, Cookies{Session: cookie}, nil
-	}
-	cookies, err := s.finish(c, &st, cookie)
+	cookies, err := s.finish(c, before, &st, cookie)
 	return st, cookies, err
 }
 
