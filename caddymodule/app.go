@@ -52,7 +52,8 @@ type App struct {
 	accounts    storeModule
 	directories []*file.Directory
 	live        *live
-	released    bool // live was given back
+	termsTexts  map[string]string // of terms of use, by name
+	released    bool              // live was given back
 	sink        *sink
 
 	mu       sync.Mutex
@@ -100,7 +101,7 @@ var strangers = sync.OnceValue(func() *throttle.AtOnce {
 // `caddy validate`.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx, a.log, a.slog = ctx, ctx.Logger(), ctx.Slogger()
-	if err := a.Validate().Err(); err != nil {
+	if err := append(a.Validate(), checkPolicies(&a.Config)...).Err(); err != nil {
 		return err
 	}
 	a.SetDefaults()
@@ -134,6 +135,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.directories = append(a.directories, dir)
 	}
 	var err error
+	if a.termsTexts, err = readTerms(&a.Config); err != nil {
+		return err
+	}
 	if a.live, err = acquireLive(a.sessions, a.accounts); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,8 +30,8 @@ func init() {
 // notYet are words of the configuration whose time has not come. They are refused by name: ignoring them would be weaker
 // than what was written.
 var notYet = map[string]bool{
-	"portal": true, "geoip": true, "policy": true, "policies": true, "named_location": true, "strength": true, "device_rule": true,
-	"terms": true, "per_user_mfa": true, "service_token": true, "legacy_emergency": true, "sender": true,
+	"portal": true, "service_token": true, "legacy_emergency": true, "sender": true,
+	"strengths[].aaguids": true, "per_user_mfa.app_passwords": true, "per_user_mfa.remember_browser": true,
 	"session.remember": true, "session.remember_browser": true,
 	"factor.webauthn": true, "factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
 	"users.ldap": true, "users.htpasswd": true,
@@ -102,7 +103,14 @@ func byLine(x, y string) int {
 type option func(d *caddyfile.Dispenser)
 
 // repeatable options may stand several times in their block.
-var repeatable = map[string]bool{"secret": true, "users": true, "factor": true}
+var repeatable = map[string]bool{
+	"secret": true, "users": true, "factor": true,
+	"policy": true, "policies": true, "named_location": true, "strength": true, "device_rule": true, "terms": true,
+	"named_locations[].ranges": true, "per_user_mfa.trusted_ranges": true,
+}
+
+// index is which of several: it makes no difference to what may be written.
+var index = regexp.MustCompile(`\[\d+\]`)
 
 // block reads the options of a block. path names the block, for what is not there yet and for positions.
 func (p *parser) block(d *caddyfile.Dispenser, path string, options map[string]option) {
@@ -115,13 +123,14 @@ func (p *parser) block(d *caddyfile.Dispenser, path string, options map[string]o
 		if path != "" {
 			full = path + "." + name
 		}
+		kind := index.ReplaceAllString(full, "[]")
 		read, known := options[name]
 		switch {
-		case !known && notYet[full]:
+		case !known && notYet[kind]:
 			p.wrong(sub, "`%s` is not available in this version of caddy-mfa", name)
 		case !known:
 			p.wrong(sub, "unknown option `%s`; want one of %s", name, list(slices.Sorted(maps.Keys(options))))
-		case seen[name] && !repeatable[full]:
+		case seen[name] && !repeatable[kind]:
 			p.wrong(sub, "`%s` stands here twice; write it once", name)
 		default:
 			field, before := strings.TrimPrefix(full, "application."), len(p.mistakes)
@@ -231,6 +240,7 @@ func (p *parser) text(field *string, example string) option {
 //		security_defaults [off] {
 //			registration_grace <duration> [until <day>]
 //		}
+//		…                          # see policyOptions
 //	}
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	d.Next() // the option's name
@@ -242,7 +252,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	if args := d.RemainingArgs(); len(args) > 0 {
 		p.wrong(d, "the global option `mfa` has no value; write `mfa {` and its options below")
 	}
-	p.block(d, "", map[string]option{
+	options := map[string]option{
 		"store":             p.store("store", &c.StoreRaw),
 		"sessions":          p.store("sessions", &c.SessionsRaw),
 		"accounts":          p.store("accounts", &c.AccountsRaw),
@@ -253,11 +263,13 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 		"factor":            p.factor(c),
 		"help":              p.text(&c.Help, `help "Service desk, phone 1234"`),
 		"security_defaults": p.securityDefaults(c),
-	})
+	}
+	maps.Copy(options, p.policyOptions(c))
+	p.block(d, "", options)
 	if p.shared != "" && len(c.Secret) == 0 && !p.failed["secret"] {
 		p.mistakes = append(p.mistakes, p.shared+": "+needsSecret)
 	}
-	if err := p.err("mfa", c.Validate()); err != nil {
+	if err := p.err("mfa", append(c.Validate(), checkPolicies(c)...)); err != nil {
 		return nil, err
 	}
 	return httpcaddyfile.App{Name: "mfa", Value: caddyconfig.JSON(c, nil)}, nil
@@ -384,8 +396,8 @@ func (p *parser) registration(c *config.Config) option {
 // prefix reads an address range, or one address.
 func (p *parser) prefix(d *caddyfile.Dispenser, text string) (netip.Prefix, bool) {
 	if prefix, err := netip.ParsePrefix(text); err == nil {
-		if prefix != prefix.Masked() {
-			p.wrong(d, "%s has bits behind its mask; did you mean %s?", text, prefix.Masked())
+		if err := config.CheckRange(prefix); err != nil {
+			p.wrong(d, "%v", err)
 			return netip.Prefix{}, false
 		}
 		return prefix, true
@@ -522,8 +534,8 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		a.Application = args[0]
 	}
 	p.block(h.Dispenser, "application", map[string]option{
-		"bypass":  p.paths(&a.Bypass, "bypass /healthz /assets/*"),
-		"no_idle": p.paths(&a.NoIdle, "no_idle /api/poll"),
+		"bypass":  p.texts(&a.Bypass, "bypass /healthz /assets/*"),
+		"no_idle": p.texts(&a.NoIdle, "no_idle /api/poll"),
 		"identity": func(d *caddyfile.Dispenser) {
 			p.args(d, 0, 0, "identity {")
 			p.block(d, "application.identity", map[string]option{
@@ -544,15 +556,6 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		routes = append(routes, h.NewRoute(nil, pages)...)
 	}
 	return routes, nil
-}
-
-func (p *parser) paths(field *[]string, example string) option {
-	return func(d *caddyfile.Dispenser) {
-		if args, ok := p.args(d, 1, -1, example); ok {
-			*field = args
-		}
-		p.end(d)
-	}
 }
 
 func parsePortalDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {

@@ -38,8 +38,8 @@ func (a *App) checkSites() error {
 		}
 		if len(w.places) > 0 && w.server.TrustedProxiesStrict == 0 && trustsProxies(w.server) {
 			const advice = "the client's address is the leftmost in X-Forwarded-For, which the client writes; add `trusted_proxies_strict` beside `trusted_proxies`"
-			if a.Registration != nil && len(a.Registration.From) > 0 {
-				mistakes = append(mistakes, fmt.Errorf("server %s: `registration` looks at addresses, but %s", name, advice))
+			if what := looksAtAddresses(&a.Config); what != "" {
+				mistakes = append(mistakes, fmt.Errorf("server %s: %s looks at addresses, but %s", name, what, advice))
 			} else {
 				a.log.Warn("addresses in the logs and in what is counted against guessing can be forged", zap.String("server", name), zap.String("advice", advice))
 			}
@@ -52,6 +52,12 @@ func (a *App) checkSites() error {
 		if !found[h] && !h.PagesOnly {
 			mistakes = append(mistakes, fmt.Errorf("mfa %s: it stands where it would judge answers and not requests (`handle_errors`, `handle_response`); put it into the site, before what it is to guard", h.gated.Name))
 		}
+	}
+	unknown := unknownApplications(a.policies(), func(name string) bool {
+		return slices.ContainsFunc(a.handlers, func(h *Handler) bool { return h.gated.Name == name })
+	})
+	for _, name := range slices.Sorted(maps.Keys(unknown)) {
+		a.log.Warn("a policy names an application that no site has; `mfa "+name+"` in a site would be one", zap.String("application", name), zap.String("policy", unknown[name]))
 	}
 	return errors.Join(mistakes...)
 }

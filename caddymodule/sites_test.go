@@ -39,7 +39,15 @@ func TestSitesThatCanNotWorkAreRefused(t *testing.T) {
 		},
 		"addresses that the client writes": {
 			options: "registration {\nfrom 10.0.0.0/8\n}", servers: proxied,
-			sites: "http://localhost:0 {\nmfa app\nrespond ok\n}", says: "add `trusted_proxies_strict` beside `trusted_proxies`",
+			sites: "http://localhost:0 {\nmfa app\nrespond ok\n}", says: "`registration` looks at addresses, but the client's address is the leftmost in X-Forwarded-For, which the client writes; add `trusted_proxies_strict` beside `trusted_proxies`",
+		},
+		"addresses that the client writes, for a policy": {
+			options: "policy Outside {\nstate report_only\nusers all\napplications all\nexclude_locations trusted\ngrant block\n}", servers: proxied,
+			sites: "http://localhost:0 {\nmfa app\nrespond ok\n}", says: `the policy "Outside" looks at addresses, but`,
+		},
+		"addresses that the client writes, for ranges in which nobody is asked": {
+			options: "per_user_mfa {\ntrusted_ranges 10.0.0.0/8\n}", servers: proxied,
+			sites: "http://localhost:0 {\nmfa app\nrespond ok\n}", says: "`per_user_mfa` looks at addresses, but",
 		},
 	} {
 		t.Run(reason, func(t *testing.T) {
@@ -86,6 +94,14 @@ func TestSitesThatWork(t *testing.T) {
 		"addresses that a proxy vouches for": {
 			options: "registration {\nfrom 10.0.0.0/8\n}", servers: "servers {\ntrusted_proxies static 10.0.0.0/8\ntrusted_proxies_strict\n}",
 			sites: "http://localhost:0 {\nmfa app\nrespond ok\n}", names: []string{"app"},
+		},
+		"a named location that no policy names": {
+			options: "named_location office {\nranges 10.0.0.0/8\n}", servers: proxied,
+			sites: "http://localhost:0 {\nmfa app\nrespond ok\n}", names: []string{"app"},
+		},
+		"a policy for an application that no site has": {
+			options: "policy Wiki {\nstate report_only\nusers all\napplications wiki\ngrant mfa\n}",
+			sites:   "http://localhost:0 {\nmfa app\nrespond ok\n}", names: []string{"app"},
 		},
 		"addresses that nothing looks at": {
 			servers: proxied, sites: "http://localhost:0 {\nmfa app\nrespond ok\n}", names: []string{"app"},

@@ -42,6 +42,31 @@ type Config struct {
 
 	// Security defaults: every user needs a second factor, in every application. Default: on.
 	SecurityDefaults SecurityDefaults `json:"security_defaults,omitzero"`
+
+	// Conditional Access policies, in one evaluation with those of `policy_imports`. Enabled ones need security
+	// defaults to be off. Default: none.
+	Policies []Policy `json:"policies,omitempty"`
+
+	// Policies that are loaded from files: `policies import`. Default: none.
+	PolicyImports []PolicyImport `json:"policy_imports,omitempty"`
+
+	// Places that policies name. Default: none.
+	NamedLocations []NamedLocation `json:"named_locations,omitempty"`
+
+	// MaxMind DB file that knows the country of an address. It is read again when it changes. Required with countries.
+	GeoIP string `json:"geoip,omitempty"`
+
+	// Authentication strengths that policies name, beside mfa, passwordless and phishing_resistant. Default: none.
+	Strengths []Strength `json:"strengths,omitempty"`
+
+	// Which client certificates belong to compliant devices, and which to devices in the domain. Default: none.
+	DeviceRules DeviceRules `json:"device_rules,omitzero"`
+
+	// Terms of use that policies name. Default: none.
+	Terms []Terms `json:"terms,omitempty"`
+
+	// Lets administrators decide user by user, where security defaults and policies don't. Default: off.
+	PerUserMFA *PerUserMFA `json:"per_user_mfa,omitempty"`
 }
 
 // Session says how long a session lasts.

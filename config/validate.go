@@ -74,6 +74,8 @@ func (c *Config) Validate() Problems {
 
 	if r := c.Registration; r != nil && len(r.From) == 0 && !r.RequirePass {
 		ps.add("registration", "it says neither `from` nor `require_pass`; leave it out to let everybody register with the password")
+	} else if r != nil {
+		checkRanges(&ps, "registration.from", r.From)
 	}
 
 	if len(c.Users) == 0 {
@@ -116,6 +118,7 @@ func (c *Config) Validate() Problems {
 	if sd := c.SecurityDefaults; sd.Off && (sd.RegistrationGrace != nil && *sd.RegistrationGrace != Duration(DefaultRegistrationGrace) || !sd.Until.IsZero()) {
 		ps.add("security_defaults.off", "security defaults are off, and yet have a grace period; take one of the two out")
 	}
+	c.validatePolicy(&ps)
 	return ps
 }
 
@@ -134,6 +137,8 @@ func (a *Application) Validate() Problems {
 	var ps Problems
 	if name := a.Application; name != "" && !validApplicationName(name) {
 		ps.add("application", "%q can't name an application; want 1 to %d letters, digits, dots, hyphens or underscores", name, MaxApplicationName)
+	} else if isReserved(name, "all", "none") {
+		ps.add("application", "policies say %q and mean no single application; give this one another name", name)
 	}
 	for i, p := range a.Bypass {
 		checkPathPattern(&ps, fmt.Sprintf("bypass[%d]", i), p)
