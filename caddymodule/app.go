@@ -51,9 +51,10 @@ type App struct {
 	sessions    storeModule
 	accounts    storeModule
 	directories []*file.Directory
+	rules       *policy.Set
+	terms       []portal.Terms
 	live        *live
-	termsTexts  map[string]string // of terms of use, by name
-	released    bool              // live was given back
+	released    bool // live was given back
 	sink        *sink
 
 	mu       sync.Mutex
@@ -135,7 +136,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.directories = append(a.directories, dir)
 	}
 	var err error
-	if a.termsTexts, err = readTerms(&a.Config); err != nil {
+	if err = a.provisionPolicy(); err != nil {
 		return err
 	}
 	if a.live, err = acquireLive(a.sessions, a.accounts); err != nil {
@@ -253,10 +254,7 @@ func (a *App) start() (*runtime, error) {
 	for _, d := range a.directories {
 		dirs = append(dirs, d)
 	}
-	rules, err := a.policy()
-	if err != nil {
-		return nil, err
-	}
+	rules := a.rules
 	cache := time.Duration(a.Session.Cache)
 	sessionManager := session.NewManager(sessions, a.live.sessions, session.NewCodec(keys), session.Settings{
 		Idle: time.Duration(a.Session.Idle), Lifetime: time.Duration(a.Session.Lifetime), Cache: cache,
@@ -283,7 +281,7 @@ func (a *App) start() (*runtime, error) {
 		Sink: a.sink, Log: a.slog,
 	}
 	pages, err := portal.New(portal.Portal{
-		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Help: a.Help, Log: a.slog,
+		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Help: a.Help, Terms: a.terms, Log: a.slog,
 		Health: func(ctx context.Context) error {
 			// One after the other they could take as many seconds.
 			ctx, cancel := context.WithTimeout(ctx, healthPatience)
@@ -302,8 +300,8 @@ func (a *App) start() (*runtime, error) {
 		// Nobody can sign in until this is mended, and the server must run for that.
 		a.log.Error("checking account store", zap.Error(err))
 	}
-	if rules.Defaults.Off {
-		a.log.Warn("security defaults are off: nobody is asked for a second factor")
+	if rules.Defaults.Off && len(rules.Policies) == 0 && !rules.PerUser.On {
+		a.log.Warn("security defaults are off, and nothing stands in their place: nobody is asked for a second factor")
 	}
 
 	running, stop := context.WithCancel(context.Background())
@@ -325,16 +323,6 @@ func (a *App) start() (*runtime, error) {
 // judge says whether a connection that was let in before may stay open.
 func (rt *runtime) judge(ctx context.Context, c *session.Connection, now time.Time) bool {
 	return rt.gate.Again(ctx, c.Current, c.Subject.Application, &c.Subject.Client, now).Verdict == gate.Pass
-}
-
-func (a *App) policy() (*policy.Set, error) {
-	m := policy.Model{Defaults: policy.SecurityDefaults{
-		Off: a.SecurityDefaults.Off, Grace: time.Duration(*a.SecurityDefaults.RegistrationGrace), Until: a.SecurityDefaults.Until.Time,
-	}}
-	if a.Registration != nil {
-		m.Registration = policy.Registration{From: a.Registration.From, RequirePass: a.Registration.RequirePass}
-	}
-	return policy.New(m)
 }
 
 // configureStores hands this configuration's settings to stores that may have others from an earlier one.

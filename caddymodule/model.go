@@ -1,0 +1,61 @@
+package caddymodule
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/policy"
+	"github.com/caddy-mfa/caddy-mfa/internal/portal"
+)
+
+// provisionPolicy makes what was said about policy ready to decide.
+func (a *App) provisionPolicy() error {
+	texts, err := readTerms(&a.Config)
+	if err != nil {
+		return err
+	}
+	m := a.model()
+	for _, t := range m.Terms {
+		terms, err := portal.NewTerms(t, []byte(texts[t.Name]))
+		if err != nil {
+			return err
+		}
+		a.terms = append(a.terms, terms)
+	}
+	if a.rules, err = policy.New(m); err != nil {
+		return fmt.Errorf("policy:\n%w", err)
+	}
+	return nil
+}
+
+// model is everything that the configuration says about policy.
+func (a *App) model() policy.Model {
+	m := policy.Model{
+		Defaults: policy.SecurityDefaults{
+			Off: a.SecurityDefaults.Off, Grace: time.Duration(*a.SecurityDefaults.RegistrationGrace), Until: a.SecurityDefaults.Until.Time,
+		},
+		Policies: a.policies(),
+	}
+	if r := a.Registration; r != nil {
+		m.Registration = policy.Registration{From: r.From, RequirePass: r.RequirePass}
+	}
+	if p := a.PerUserMFA; p != nil {
+		m.PerUser = policy.PerUserMFA{On: true, TrustedRanges: p.TrustedRanges, Grace: time.Duration(p.RegistrationGrace)}
+		for _, method := range p.Methods {
+			m.PerUser.Methods = append(m.PerUser.Methods, mfa.Method(method))
+		}
+	}
+	for _, l := range a.NamedLocations {
+		m.Locations = append(m.Locations, policy.NamedLocation{
+			Name: l.Name, Ranges: l.Ranges, Trusted: l.Trusted, Countries: l.Countries, IncludeUnknown: l.IncludeUnknown,
+		})
+	}
+	for _, s := range a.Strengths {
+		m.Strengths = append(m.Strengths, policy.Strength{Name: s.Name, Combinations: s.Combinations})
+	}
+	for _, t := range a.Terms {
+		m.Terms = append(m.Terms, policy.Terms{Name: t.Name, Version: t.Version})
+	}
+	return m
+}
