@@ -63,8 +63,10 @@ func (s *sink) SignIn(r audit.SignIn) {
 		zap.String("userDisplayName", r.UserDisplayName), zap.String("userId", r.UserID), zap.String("appDisplayName", r.AppDisplayName),
 		zap.String("ipAddress", r.IPAddress), zap.String("clientAppUsed", r.ClientAppUsed), zap.String("userAgent", r.UserAgent),
 		zap.String("correlationId", r.CorrelationID), zap.Bool("isInteractive", r.IsInteractive),
-		zap.String("conditionalAccessStatus", r.ConditionalAccess), zap.String("authenticationRequirement", r.Requirement),
-		zap.Any("authenticationDetails", r.Details), zap.Any("status", r.Status),
+		zap.String("conditionalAccessStatus", r.ConditionalAccess), zap.Any("appliedConditionalAccessPolicies", r.Policies),
+		zap.String("authenticationRequirement", r.Requirement), zap.Any("authenticationDetails", r.Details),
+		zap.Any("deviceDetail", r.Device), zap.Any("location", r.Location),
+		zap.String("riskLevelDuringSignIn", r.RiskLevel), zap.String("riskState", r.RiskState), zap.Any("status", r.Status),
 	)
 }
 

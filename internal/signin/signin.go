@@ -259,8 +259,9 @@ func (s *Service) audit(c Client, e audit.Event) {
 func (s *Service) signIn(c Client, user *mfa.User, proofs mfa.Proofs, status audit.Status) {
 	r := audit.SignIn{
 		ID: c.Reference, CorrelationID: c.Reference, Created: c.Now, UserDisplayName: user.DisplayName, UserPrincipalName: user.Canonical,
-		AppDisplayName: c.Application, ClientAppUsed: "Browser", UserAgent: c.UserAgent, ConditionalAccess: "notApplied",
-		Requirement: "multiFactorAuthentication", Status: status, IsInteractive: true, Details: []audit.Detail{},
+		AppDisplayName: c.Application, ClientAppUsed: audit.ClientBrowser, UserAgent: c.UserAgent, ConditionalAccess: audit.AccessNotApplied,
+		Requirement: audit.MultiFactor, Status: status, IsInteractive: true, Details: []audit.Detail{}, Policies: []audit.AppliedPolicy{},
+		RiskLevel: audit.RiskNone, RiskState: audit.RiskNone,
 	}
 	if c.Address.IsValid() {
 		r.IPAddress = c.Address.String()
@@ -269,7 +270,7 @@ func (s *Service) signIn(c Client, user *mfa.User, proofs mfa.Proofs, status aud
 		r.UserID = user.ID.String()
 	}
 	if s.Policy.Defaults.Off {
-		r.Requirement = "singleFactorAuthentication"
+		r.Requirement = audit.SingleFactor
 	}
 	for _, p := range proofs {
 		r.Details = append(r.Details, audit.Detail{Time: p.At, Method: string(p.Method), Succeeded: true, Result: "succeeded"})
