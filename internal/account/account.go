@@ -88,8 +88,12 @@ const (
 	codesPrefix      = "failures/"
 )
 
-// partition is "account/" and id.String(), made at once: it is needed at every request.
-func partition(id mfa.UserID) string { return "account/" + id.Directory + "/" + url.PathEscape(id.ID) }
+const partitionPrefix = "account/"
+
+// partition is partitionPrefix and id.String(), made at once: it is needed at every request.
+func partition(id mfa.UserID) string {
+	return partitionPrefix + id.Directory + "/" + url.PathEscape(id.ID)
+}
 
 // CredentialsOf gives the credentials of one method, also those that have expired.
 func (a *Account) CredentialsOf(m mfa.Method) []mfa.Credential {
