@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/gaissmai/bart"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 )
 
 // Model is everything that an operator has said about policy.
@@ -266,6 +268,9 @@ func (u Users) principals() (keys []string) {
 		keys = append(keys, guestKey)
 	}
 	for _, name := range u.Users {
+		if canonical, err := mfa.CanonicalName(name); err == nil {
+			name = canonical
+		}
 		keys = append(keys, userPrefix+name)
 	}
 	for _, name := range u.Groups {
