@@ -52,6 +52,7 @@ type App struct {
 	accounts    storeModule
 	directories []*file.Directory
 	rules       *policy.Set
+	devices     deviceRules
 	terms       []portal.Terms
 	live        *live
 	released    bool // live was given back
@@ -69,6 +70,7 @@ type App struct {
 type runtime struct {
 	gate        *gate.Gate
 	portal      *portal.Portal
+	signin      *signin.Service
 	admin       *admin.Service
 	connections *session.Connections
 	sink        *sink
@@ -278,7 +280,7 @@ func (a *App) start() (*runtime, error) {
 		Factors: map[mfa.Method]mfa.Factor{
 			mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},
 		},
-		Sink: a.sink, Log: a.slog,
+		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts,
 	}
 	pages, err := portal.New(portal.Portal{
 		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Help: a.Help, Terms: a.terms, Log: a.slog,
@@ -306,7 +308,7 @@ func (a *App) start() (*runtime, error) {
 
 	running, stop := context.WithCancel(context.Background())
 	rt := &runtime{
-		gate: g, portal: pages, connections: a.live.connections, sink: a.sink,
+		gate: g, portal: pages, signin: service, connections: a.live.connections, sink: a.sink,
 		admin: &admin.Service{
 			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
 		},

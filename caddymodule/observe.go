@@ -58,6 +58,11 @@ func (s *sink) SignIn(r audit.SignIn) {
 		result = "failure"
 	}
 	signInsTotal.WithLabelValues(result).Inc()
+	for _, p := range r.Policies {
+		if p.Result != audit.PolicyNotEnabled {
+			policyResultsTotal.WithLabelValues(p.DisplayName, string(p.Result)).Inc()
+		}
+	}
 	s.signIn.Info("sign-in",
 		zap.String("id", r.ID), zap.String("createdDateTime", r.Created.UTC().Format(time.RFC3339Nano)), zap.String("userPrincipalName", r.UserPrincipalName),
 		zap.String("userDisplayName", r.UserDisplayName), zap.String("userId", r.UserID), zap.String("appDisplayName", r.AppDisplayName),
@@ -79,6 +84,9 @@ var (
 	eventsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_mfa_audit_events_total", Help: "Audit events, by type.",
 	}, []string{"event"})
+	policyResultsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_mfa_policy_results_total", Help: "What policies had to do with sign-ins, step-ups and changes of verdict.",
+	}, []string{"policy", "result"})
 	signInsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_mfa_sign_ins_total", Help: "Sign-ins that came to an end, by result.",
 	}, []string{"result"})
@@ -148,7 +156,7 @@ func registerMetrics(r *prometheus.Registry) error {
 	if r == nil {
 		return nil
 	}
-	for _, c := range append([]prometheus.Collector{requestsTotal, eventsTotal, signInsTotal}, gauges()...) {
+	for _, c := range append([]prometheus.Collector{requestsTotal, eventsTotal, signInsTotal, policyResultsTotal}, gauges()...) {
 		if err := r.Register(c); err != nil && !errors.As(err, &prometheus.AlreadyRegisteredError{}) {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
+	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
 	"github.com/caddy-mfa/caddy-mfa/internal/store/bolt"
 	"github.com/caddy-mfa/caddy-mfa/internal/store/redis"
@@ -205,6 +206,7 @@ type live struct {
 	sessions    *session.View
 	accounts    *account.View
 	connections *session.Connections
+	verdicts    *signin.Verdicts
 	stop        []func()
 }
 
@@ -215,7 +217,7 @@ func acquireLive(sessions, accounts storeModule) (*live, error) {
 	value, _, err := lives.LoadOrNew(key, func() (caddy.Destructor, error) {
 		l := &live{
 			key: key, sessions: session.NewView(sessions.Store()), accounts: account.NewView(accounts.Store()),
-			connections: session.NewConnections(),
+			connections: session.NewConnections(), verdicts: signin.NewVerdicts(),
 		}
 		// What changes a session or an account may end a connection that is open.
 		l.stop = append(l.stop, sessions.Store().Watch(l.recheck), accounts.Store().Watch(l.recheck))
