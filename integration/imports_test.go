@@ -94,7 +94,7 @@ var allowed = map[string]struct {
 	"internal/mfa":     {nil, "the nouns stand in the middle and lean on nothing"},
 	"internal/seal":    {[]string{"internal/mfa"}, "it seals bytes for an owner, whatever they are"},
 	"internal/store":   {[]string{"internal/store"}, "a store keeps records, whatever is in them"},
-	"internal/policy":  {[]string{"internal/mfa"}, "policy is facts in, decision out"},
+	"internal/policy":  {[]string{"internal/mfa", "internal/policy"}, "policy is facts in, decision out"},
 	"internal/legacy":  {nil, "it reads headers and nothing else"},
 	"internal/risk":    {[]string{"internal/mfa"}, "it is pure: facts in, level out"},
 	"internal/factor":  {[]string{"internal/factor", "internal/mfa"}, "a factor judges a proof and keeps nothing"},
