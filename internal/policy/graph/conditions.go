@@ -1,10 +1,12 @@
 package graph
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
+	"github.com/caddy-mfa/caddy-mfa/internal/policy/filter"
 )
 
 func (j *judge) conditions(o *object) {
@@ -322,17 +324,14 @@ func (j *judge) risk(o *object, key string) []policy.Risk {
 }
 
 func (j *judge) devices(o *object) {
-	filter := o.object("deviceFilter")
-	if !filter.empty() {
-		mode, rule := filter.text("mode"), filter.text("rule")
-		filter.rest()
-		switch fold([]string{"include", "exclude"}, mode) {
-		case "":
-			j.refuseUnknown(filter.at("mode"), or(mode, "missing"))
-		case "exclude":
-			j.p.Conditions.Devices = &policy.DeviceFilter{Exclude: true, Rule: rule}
-		case "include":
-			j.p.Conditions.Devices = &policy.DeviceFilter{Rule: rule}
+	f := o.object("deviceFilter")
+	if !f.empty() {
+		mode, rule := f.text("mode"), f.text("rule")
+		f.rest()
+		if fold([]string{"include", "exclude"}, mode) == "" {
+			j.refuseUnknown(f.at("mode"), or(mode, "missing"))
+		} else if j.deviceRule(f, rule) {
+			j.p.Conditions.Devices = &policy.DeviceFilter{Exclude: strings.EqualFold(mode, "exclude"), Rule: rule}
 		}
 	}
 	for _, key := range []string{"includeDevices", "excludeDevices", "includeDeviceStates", "excludeDeviceStates"} { // of older policies
@@ -341,4 +340,25 @@ func (j *judge) devices(o *object) {
 		}
 	}
 	o.rest()
+}
+
+// deviceRule says whether a rule can be enforced. What it asks of a device that nobody can know here is named.
+func (j *judge) deviceRule(o *object, rule string) bool {
+	_, err := filter.Parse(rule, filter.DeviceAttributes)
+	if err == nil {
+		return true
+	}
+	var mistakes filter.Problems
+	if !errors.As(err, &mistakes) {
+		mistakes = filter.Problems{err}
+	}
+	for _, mistake := range mistakes {
+		var unknown *filter.UnknownAttribute
+		if errors.As(mistake, &unknown) {
+			j.refuseAs("conditions.devices", o.path, unknown.Name)
+		} else {
+			j.refuseAs("conditions.devices", o.at("rule"), mistake.Error())
+		}
+	}
+	return false
 }

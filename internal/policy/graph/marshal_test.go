@@ -81,7 +81,7 @@ func (g generator) policy(i int) policy.Policy {
 	levels := []policy.Risk{policy.LowRisk, policy.MediumRisk, policy.HighRisk, policy.NoRisk}
 	c.SignInRisk, c.UserRisk = pick(g, levels), pick(g, levels)
 	if g.yes() {
-		c.Devices = &policy.DeviceFilter{Exclude: g.yes(), Rule: `device.isCompliant -eq True -or device.displayName -eq "\"<x>"`}
+		c.Devices = &policy.DeviceFilter{Exclude: g.yes(), Rule: `device.isCompliant -eq True -or device.displayName -eq "a\b<x>"`}
 	}
 	switch g.IntN(4) {
 	case 0:

@@ -111,7 +111,7 @@ func parseEntry(key, value *yaml.Node) (entry, error) {
 		return entry{}, fmt.Errorf("%s: %q says not what it names; one of %s is wanted before the name, as in `%s`", key.Value, value.Value, kinds(), example)
 	}
 	if name = strings.TrimSpace(name); name == "" {
-		return entry{}, fmt.Errorf("%s: there is no name after %s:", key.Value, kind)
+		return entry{}, fmt.Errorf("%s: no name follows %q", key.Value, kind+":")
 	}
 	return entry{kind, name}, nil
 }

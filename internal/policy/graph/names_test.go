@@ -65,7 +65,7 @@ func TestMistakesInAMapping(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"no kind":             {"a: Finance\n", "line 1: a: \"Finance\" says not what it names; one of user:, group:, role:, application:, location:, terms:, strength: is wanted before the name, as in `62e90394-69f5-4237-9190-012177145e10: role:Global Administrator`"},
 		"a kind that is none": {"a: team:Finance\n", `"team:Finance" says not what it names`},
-		"no name":             {"a: 'group: '\n", "line 1: a: there is no name after group:"},
+		"no name":             {"a: 'group: '\n", "line 1: a: no name follows \"group:\""},
 		"nothing":             {"a:\n", `line 1: a: "" says not what it names`},
 		"a mapping below":     {"a:\n  group: Finance\n", "line 1: a: one name is wanted"},
 		"a list below":        {"a: [group:x]\n", "line 1: a: one name is wanted"},
