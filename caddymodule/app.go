@@ -34,6 +34,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
+	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
 	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
 )
@@ -57,6 +58,7 @@ type App struct {
 	live        *live
 	released    bool // live was given back
 	sink        *sink
+	signIns     *signinlog.Log // nil: off
 
 	mu       sync.Mutex
 	handlers []*Handler
@@ -144,7 +146,12 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.live, err = acquireLive(a.sessions, a.accounts); err != nil {
 		return err
 	}
-	a.sink = newSink(a.log)
+	if !a.SignInLog.Off {
+		a.signIns = signinlog.New(a.accounts.Store(), signinlog.Settings{
+			Keep: time.Duration(a.SignInLog.Keep), Max: a.SignInLog.Max, Log: a.slog, Dropped: func(n int) { signInsDropped.Add(float64(n)) },
+		})
+	}
+	a.sink = newSink(a.log, a.signIns)
 	return registerMetrics(ctx.GetMetricsRegistry())
 }
 
@@ -317,6 +324,9 @@ func (a *App) start() (*runtime, error) {
 	for _, d := range a.directories {
 		d.OnChange(func() { rt.connections.Recheck(mfa.UserID{}) })
 		rt.done.Go(func() { d.Run(running) })
+	}
+	if a.signIns != nil {
+		rt.done.Go(func() { a.signIns.Run(running) })
 	}
 	rt.done.Go(func() { rt.connections.Run(running, []store.Store{sessions, accounts}, rt.judge) })
 	return rt, nil

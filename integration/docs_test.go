@@ -388,9 +388,12 @@ func TestEveryOptionIsDocumented(t *testing.T) {
 		security_defaults {
 			nonsense
 		}
+		sign_in_log {
+			nonsense
+		}
 	}
 }
-`: {"Global option", "store redis", "session", "registration", "users file", "factor totp", "security_defaults"},
+`: {"Global option", "store redis", "session", "registration", "users file", "factor totp", "security_defaults", "sign_in_log"},
 		`{
 	mfa {
 		users file users.yaml
