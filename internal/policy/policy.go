@@ -219,6 +219,9 @@ func (s *Set) reachable(f *Facts, need combinations, have Methods) bool {
 	if f.Registered {
 		return true
 	}
+	if f.UserAction == RegisterSecurityInfo {
+		return false // nobody registers in order to be allowed to register
+	}
 	ok, _ := s.registrable(f)
 	return ok
 }
