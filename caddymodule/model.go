@@ -15,6 +15,9 @@ func (a *App) provisionPolicy() error {
 		return err
 	}
 	m := a.model()
+	if err := a.importPolicies(&m); err != nil {
+		return err
+	}
 	for _, t := range m.Terms {
 		terms, err := portal.NewTerms(t, []byte(texts[t.Name]))
 		if err != nil {
