@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/portal"
 )
@@ -43,7 +42,7 @@ func (a *App) model() policy.Model {
 	if p := a.PerUserMFA; p != nil {
 		m.PerUser = policy.PerUserMFA{On: true, TrustedRanges: p.TrustedRanges, Grace: time.Duration(p.RegistrationGrace)}
 		for _, method := range p.Methods {
-			m.PerUser.Methods = append(m.PerUser.Methods, mfa.Method(method))
+			m.PerUser.Methods = append(m.PerUser.Methods, perUserMethods[method])
 		}
 	}
 	for _, l := range a.NamedLocations {
