@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/admin"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
+	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
 )
 
@@ -53,15 +54,15 @@ func (*AdminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return apiError(http.StatusServiceUnavailable, "caddy-mfa has not started: %v", err)
 	}
-	mux := adminMux(rt.admin)
+	mux := adminMux(rt.admin, app.signIns)
 	r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
 	w.Header().Set("Cache-Control", "no-store")
 	mux.ServeHTTP(w, r)
 	return nil
 }
 
-// adminMux serves the endpoints. Answers are JSON; mistakes too, in the form of Caddy's own.
-func adminMux(s *admin.Service) *http.ServeMux {
+// adminMux serves the endpoints. Answers are JSON; mistakes too, in the form of Caddy's own. Without a log, signIns is nil.
+func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 	mux := http.NewServeMux()
 	handle := func(pattern string, serve func(r *http.Request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -119,6 +120,7 @@ func adminMux(s *admin.Service) *http.ServeMux {
 		return done(s.SignOut(r.Context(), r.PathValue("name")))
 	})
 	handle("POST /mfa/accounts/init", func(r *http.Request) (any, error) { return done(s.AcceptAccounts(r.Context())) })
+	handle("GET /mfa/sign-ins", func(r *http.Request) (any, error) { return listSignIns(r, signIns, time.Now()) })
 	handle("/mfa/", func(r *http.Request) (any, error) {
 		_, err := io.Copy(io.Discard, r.Body)
 		return nil, errors.Join(errNoEndpoint, err)
@@ -135,9 +137,9 @@ func (b badInput) Unwrap() error { return b.error }
 
 func adminStatus(err error) int {
 	switch {
-	case errors.As(err, &badInput{}):
+	case errors.As(err, &badInput{}), errors.Is(err, signinlog.ErrFilter):
 		return http.StatusBadRequest
-	case errors.Is(err, admin.ErrNoUser), errors.Is(err, errNoEndpoint):
+	case errors.Is(err, admin.ErrNoUser), errors.Is(err, errNoEndpoint), errors.Is(err, errSignInLogOff):
 		return http.StatusNotFound
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, directory.ErrUnavailable):
 		return http.StatusServiceUnavailable

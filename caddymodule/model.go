@@ -22,6 +22,9 @@ func (a *App) provisionPolicy() error {
 		}
 		a.terms = append(a.terms, terms)
 	}
+	if a.devices, err = newDeviceRules(a.DeviceRules); err != nil {
+		return err
+	}
 	if a.rules, err = policy.New(m); err != nil {
 		return fmt.Errorf("policy:\n%w", err)
 	}

@@ -423,9 +423,12 @@ func TestEveryOptionIsDocumented(t *testing.T) {
 		per_user_mfa {
 			nonsense
 		}
+		sign_in_log {
+			nonsense
+		}
 	}
 }
-`: {"Global option", "store redis", "session", "registration", "users file", "factor totp", "security_defaults", "policy", "policies import", "named_location", "strength", "terms", "per_user_mfa"},
+`: {"Global option", "store redis", "session", "registration", "users file", "factor totp", "security_defaults", "policy", "policies import", "named_location", "strength", "terms", "per_user_mfa", "sign_in_log"},
 		`{
 	mfa {
 		users file users.yaml

@@ -110,24 +110,36 @@ func (s *Set) conditional(f *Facts, results []Result) (out outcome) {
 		for enforced := applies[w] & s.enabled[w]; enforced != 0; enforced &= enforced - 1 {
 			p := &s.policies[w*64+bits.TrailingZeros64(enforced)]
 			out.applied = true
-			switch {
-			case p.Grant.Block:
+			if p.Grant.Block {
 				if out.blocked == nil {
 					out.blocked = p.Policy
 				}
 				continue
-			case p.Grant.DemandsMFA() && out.demandsMFA == nil:
+			}
+			open := p.open(f, out.have)
+			if open != 0 && p.Grant.Any {
+				open = s.choose(p, f, open, out.have)
+			}
+			if out.demandsMFA == nil && s.demandsMFA(p, open, out.have) {
 				out.demandsMFA = p.Policy
 			}
-			if open := p.open(f, out.have); open != 0 {
-				s.demand(&out.unmet, p, f, open, out.have)
-			}
+			s.demand(&out.unmet, p, f, open)
 		}
 	}
 	for i := range results {
 		s.judge(&results[i], &s.policies[i], f, out)
 	}
 	return out
+}
+
+// notAsked fills in results where no policy was asked.
+func (s *Set) notAsked(results []Result) {
+	for i := range results {
+		results[i].Policy = s.policies[i].Policy
+		if results[i].Policy.State == Disabled {
+			results[i].Unmet = UnmetState
+		}
+	}
 }
 
 // explainSelection says of a policy that was not looked at why it wasn't.
@@ -215,11 +227,20 @@ func (s *Set) possible(p *compiled, f *Facts, c control, have Methods) bool {
 	return c == controlTerms
 }
 
-// demand adds what a policy that is not satisfied demands: all that is open, or the first that the person could do.
-func (s *Set) demand(u *unmet, p *compiled, f *Facts, open control, have Methods) {
-	if p.Grant.Any {
-		open = s.choose(p, f, open, have)
+// demandsMFA says whether it is a second factor that a policy demands. Where something else is enough, and is what was met or what is
+// asked for, it isn't: such a policy must not free anybody from his own setting.
+func (s *Set) demandsMFA(p *compiled, open control, have Methods) bool {
+	switch {
+	case !p.Grant.Any:
+		return p.Grant.DemandsMFA()
+	case open != 0:
+		return open&(controlMFA|controlStrength) != 0
 	}
+	return p.Grant.MFA && mfaCombinations.meets(have) || p.Grant.Strength != "" && p.strength.meets(have)
+}
+
+// demand adds what is open of what a policy demands.
+func (s *Set) demand(u *unmet, p *compiled, f *Facts, open control) {
 	if open&controlMFA != 0 {
 		u.mfa, u.mfaBy = append(u.mfa, mfaCombinations), first(u.mfaBy, p.Policy)
 	}
@@ -262,31 +283,33 @@ func first(p, other *Policy) *Policy {
 	return other
 }
 
-// judge completes a result: would this policy let the person in, and if not, could he do something about it? A policy that is
-// report-only is judged by its own session controls beside those that are enforced.
+// judge completes a result: would this policy let the person in, and if not, could he do something about it? Session controls of
+// others that are enforced count against second factors. A password that is too old counts against the policy that says so.
 func (s *Set) judge(r *Result, p *compiled, f *Facts, out outcome) {
 	if !r.Applies || p.Grant.Block {
 		return
 	}
+	var own outcome
+	own.bound(p, f)
+	if proven(f.Proofs, own.password, own.second)&passwordSet == 0 {
+		r.Ask = true
+		return
+	}
 	if p.State == ReportOnly {
 		out.bound(p, f)
-		out.have = proven(f.Proofs, out.password, out.second)
-		if out.have&passwordSet == 0 && f.Proofs.Has("password") {
-			r.Ask = true
-			return
-		}
 	}
-	open := p.open(f, out.have)
+	have := proven(f.Proofs, out.password, out.second) | passwordSet
+	open := p.open(f, have)
 	r.Satisfied = open == 0
 	if r.Satisfied {
 		return
 	}
 	if p.Grant.Any {
-		open = s.choose(p, f, open, out.have)
+		open = s.choose(p, f, open, have)
 	}
 	r.Ask = true
 	for c := controlMFA; c <= controlTerms; c <<= 1 {
-		if open&c != 0 && !s.possible(p, f, c, out.have) {
+		if open&c != 0 && !s.possible(p, f, c, have) {
 			r.Ask = false
 		}
 	}

@@ -341,6 +341,16 @@ func TestRegistrationByPolicy(t *testing.T) {
 			}
 		})
 	}
+	t.Run("one control of several is enough", func(t *testing.T) {
+		either := action(func(p *Policy) { p.Grant = Grant{Any: true, MFA: true, CompliantDevice: true} })
+		set := of(ca(everybody(nil), either))
+		if d := set.Decide(known(newcomer)); d.Action != Block || d.Needs == 0 {
+			t.Errorf("without a device: %v, needs %d", d.Action, d.Needs)
+		}
+		if d := set.Decide(known(func(f *Facts) { newcomer(f); f.Client.Device = mfa.Device{Known: true, Compliant: true} })); d.Action != Register {
+			t.Errorf("with a device: %v", d.Action)
+		}
+	})
 	t.Run("a change of factors", func(t *testing.T) {
 		set := of(ca(everybody(nil), withMFA))
 		if d := set.DecideAction(known(nil), RegisterSecurityInfo); d.Action != Verify {

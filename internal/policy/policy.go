@@ -93,20 +93,17 @@ type Decision struct {
 // Decide says what happens next.
 func (s *Set) Decide(f *Facts) Decision { return s.decide(f, nil) }
 
-// Explain decides, and says what each policy has to do with it, in the order of the model.
+// Explain decides, and says what each policy has to do with it, in the order of the model. Somebody who is refused before any policy is
+// asked (no proof of a password, a disabled or blocked user) meets none.
 func (s *Set) Explain(f *Facts) (Decision, []Result) {
 	results := make([]Result, len(s.policies))
 	return s.decide(f, results), results
 }
 
 func (s *Set) decide(f *Facts, results []Result) Decision {
-	switch {
-	case f.User == nil || !f.Proofs.Has(mfa.Password):
-		return Decision{Action: Block, Reason: NothingProven}
-	case f.User.Disabled:
-		return Decision{Action: Block, Reason: UserDisabled}
-	case f.Blocked:
-		return Decision{Action: Block, Reason: UserBlocked}
+	if refused := refusal(f); refused != "" {
+		s.notAsked(results)
+		return Decision{Action: Block, Reason: refused}
 	}
 	out := s.conditional(f, results)
 	d := s.settle(f, &out)
@@ -114,11 +111,25 @@ func (s *Set) decide(f *Facts, results []Result) Decision {
 		// A step-up begins: for a policy that wants proofs every time, they must be young now.
 		again := *f
 		again.Entered = false
-		out = s.conditional(&again, nil)
+		clear(results)
+		out = s.conditional(&again, results)
 		d = s.settle(&again, &out)
 	}
 	d.Persistent, d.PasswordSince, d.SecondSince = out.persistent, out.password, out.second
 	return d
+}
+
+// refusal says why somebody is refused whatever the policies say; empty: he isn't.
+func refusal(f *Facts) Reason {
+	switch {
+	case f.User == nil || !f.Proofs.Has(mfa.Password):
+		return NothingProven
+	case f.User.Disabled:
+		return UserDisabled
+	case f.Blocked:
+		return UserBlocked
+	}
+	return ""
 }
 
 // settle makes a decision of what policies say, security defaults and the user's own setting.
@@ -198,6 +209,7 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 
 // reachable says whether the person could meet a requirement with what he has, or could register for it.
 func (s *Set) reachable(f *Facts, need combinations, have Methods) bool {
+	have |= passwordSet // it can be proven again
 	if need.missing(have, f.Methods) != 0 {
 		return true
 	}
@@ -206,6 +218,9 @@ func (s *Set) reachable(f *Facts, need combinations, have Methods) bool {
 	}
 	if f.Registered {
 		return true
+	}
+	if f.UserAction == RegisterSecurityInfo {
+		return false // nobody registers in order to be allowed to register
 	}
 	ok, _ := s.registrable(f)
 	return ok

@@ -39,12 +39,26 @@ func (s *Set) Needs(f *Facts) Need {
 
 // DecideAction says what a person must prove to begin a user action. Only policies on that action decide about it.
 func (s *Set) DecideAction(f *Facts, action UserAction) Decision {
+	return s.decideAction(f, action, nil)
+}
+
+// ExplainAction does the same, and says what each policy has to do with it, in the order of the model.
+func (s *Set) ExplainAction(f *Facts, action UserAction) (Decision, []Result) {
+	results := make([]Result, len(s.policies))
+	return s.decideAction(f, action, results), results
+}
+
+func (s *Set) decideAction(f *Facts, action UserAction, results []Result) Decision {
+	if refused := refusal(f); refused != "" {
+		s.notAsked(results)
+		return Decision{Action: Block, Reason: refused}
+	}
 	facts := *f
 	facts.Application, facts.UserAction = "", action
 	if len(s.policies) == 0 {
 		return Decision{Action: Allow, Reason: NoPolicyApplies}
 	}
-	out := s.conditional(&facts, nil)
+	out := s.conditional(&facts, results)
 	if out.blocked == nil && !out.applied {
 		return Decision{Action: Allow, Reason: NoPolicyApplies}
 	}

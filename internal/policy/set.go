@@ -10,6 +10,7 @@ import (
 
 	"github.com/gaissmai/bart"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy/filter"
 )
 
@@ -273,6 +274,9 @@ func (u Users) principals() (keys []string) {
 		keys = append(keys, guestKey)
 	}
 	for _, name := range u.Users {
+		if canonical, err := mfa.CanonicalName(name); err == nil {
+			name = canonical
+		}
 		keys = append(keys, userPrefix+name)
 	}
 	for _, name := range u.Groups {
