@@ -75,6 +75,7 @@ var keepers = []struct {
 	{"github.com/go-webauthn", []string{"internal/factor/webauthn"}, "its traps are known in one place"},
 	{"github.com/go-ldap", []string{"internal/directory/ldap"}, "everybody else talks to the contract of internal/directory"},
 	{"github.com/oschwald/maxminddb-golang", []string{"internal/geoip"}, "everybody else asks for the country of an address"},
+	{"github.com/mileusna/useragent", []string{"internal/platform"}, "what a client claims is read, and made safe to show, in one place"},
 	{"github.com/gorilla/securecookie", []string{"internal/session", "internal/signin"}, "cookies are made where their keys are derived"},
 	{"github.com/pquerna/otp", []string{"internal/factor/totp"}, "its traps are known in one place"},
 	{module + "/caddymodule", []string{"cmd", "caddymodule"}, "nothing may depend on the skin"},
@@ -91,17 +92,18 @@ var allowed = map[string]struct {
 	rooms  []string
 	reason string
 }{
-	"config":           {nil, "what an operator can say is plain values"},
-	"internal/mfa":     {nil, "the nouns stand in the middle and lean on nothing"},
-	"internal/seal":    {[]string{"internal/mfa"}, "it seals bytes for an owner, whatever they are"},
-	"internal/store":   {[]string{"internal/store"}, "a store keeps records, whatever is in them"},
-	"internal/policy":  {[]string{"internal/mfa", "internal/policy"}, "policy is facts in, decision out"},
-	"internal/legacy":  {nil, "it reads headers and nothing else"},
-	"internal/geoip":   {nil, "it knows addresses and countries, and not what hangs on them"},
-	"internal/risk":    {[]string{"internal/mfa"}, "it is pure: facts in, level out"},
-	"internal/factor":  {[]string{"internal/factor", "internal/mfa"}, "a factor judges a proof and keeps nothing"},
-	"internal/gate":    {[]string{"internal/account", "internal/directory", "internal/factor/pass", "internal/legacy", "internal/mfa", "internal/policy", "internal/session"}, "the gate decides, and writes no answer"},
-	"internal/session": {[]string{"internal/mfa", "internal/seal", "internal/store"}, "sessions know nothing of what their proofs are worth"},
+	"config":            {nil, "what an operator can say is plain values"},
+	"internal/mfa":      {nil, "the nouns stand in the middle and lean on nothing"},
+	"internal/seal":     {[]string{"internal/mfa"}, "it seals bytes for an owner, whatever they are"},
+	"internal/store":    {[]string{"internal/store"}, "a store keeps records, whatever is in them"},
+	"internal/policy":   {[]string{"internal/mfa", "internal/policy"}, "policy is facts in, decision out"},
+	"internal/legacy":   {nil, "it reads headers and nothing else"},
+	"internal/platform": {nil, "it reads headers and nothing else"},
+	"internal/geoip":    {nil, "it knows addresses and countries, and not what hangs on them"},
+	"internal/risk":     {[]string{"internal/mfa"}, "it is pure: facts in, level out"},
+	"internal/factor":   {[]string{"internal/factor", "internal/mfa"}, "a factor judges a proof and keeps nothing"},
+	"internal/gate":     {[]string{"internal/account", "internal/directory", "internal/factor/pass", "internal/legacy", "internal/mfa", "internal/policy", "internal/session"}, "the gate decides, and writes no answer"},
+	"internal/session":  {[]string{"internal/mfa", "internal/seal", "internal/store"}, "sessions know nothing of what their proofs are worth"},
 }
 
 // pure rooms have no clock, no randomness and no I/O.
