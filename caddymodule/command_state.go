@@ -34,8 +34,10 @@ anything is changed. --export prints such a file.`,
 			return errors.New("--csv and --export don't go together")
 		case *export && s.json:
 			return errors.New("--export prints CSV; `mfa user list --json` prints the states as JSON")
+		case (many || *export) && len(args) > 0:
+			return errors.New("with --csv and --export no user is named")
 		case many || *export:
-			return cobra.NoArgs(c, args)
+			return nil
 		case len(args) != 2:
 			return fmt.Errorf("want a user and a state, or --csv, or --export; got %d words", len(args))
 		}
