@@ -64,3 +64,14 @@ func (a *App) model() policy.Model {
 	}
 	return m
 }
+
+// perUserNoEffect says why the per-user setting has no effect with these rules; empty: it has.
+func perUserNoEffect(rules *policy.Set) string {
+	switch {
+	case !rules.Defaults.Off:
+		return "security defaults are on, and ask everybody for a second factor"
+	case !rules.PerUser.On:
+		return "`per_user_mfa` is not configured"
+	}
+	return ""
+}
