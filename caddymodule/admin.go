@@ -119,6 +119,7 @@ func adminMux(s *admin.Service) *http.ServeMux {
 		return done(s.SignOut(r.Context(), r.PathValue("name")))
 	})
 	handle("POST /mfa/accounts/init", func(r *http.Request) (any, error) { return done(s.AcceptAccounts(r.Context())) })
+	policyEndpoints(handle, s)
 	handle("/mfa/", func(r *http.Request) (any, error) {
 		_, err := io.Copy(io.Discard, r.Body)
 		return nil, errors.Join(errNoEndpoint, err)

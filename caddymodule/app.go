@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -309,6 +310,7 @@ func (a *App) start() (*runtime, error) {
 		gate: g, portal: pages, connections: a.live.connections, sink: a.sink,
 		admin: &admin.Service{
 			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
+			Policy: rules, Applications: a.applications(),
 		},
 		stop: stop, done: &sync.WaitGroup{},
 	}
@@ -413,6 +415,20 @@ func (a *App) register(h *Handler) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.handlers = append(a.handlers, h)
+}
+
+// applications names every application that a site has, sorted. The sites must have been checked.
+func (a *App) applications() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var names []string
+	for _, h := range a.handlers {
+		if !h.PagesOnly {
+			names = append(names, h.gated.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Interface guards

@@ -24,8 +24,8 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "mfa",
-		Short: "Multi-factor authentication: users, passes, demo",
-		Long: `Commands of caddy-mfa. Those about users talk to the running server through Caddy's admin endpoint,
+		Short: "Multi-factor authentication: users, passes, policies, demo",
+		Long: `Commands of caddy-mfa. Those about users and policies talk to the running server through Caddy's admin endpoint,
 which must be a unix socket:
 
 	{
@@ -35,7 +35,7 @@ which must be a unix socket:
 Tell them where it is with --address, or with --config and the server's configuration.`,
 		CobraFunc: func(root *cobra.Command) {
 			root.Args, root.RunE = noSuchCommand, group("", "").RunE
-			root.AddCommand(demoCommand(), hashCommand(), userCommand(), accountsCommand())
+			root.AddCommand(demoCommand(), hashCommand(), userCommand(), accountsCommand(), policyCommand())
 		},
 	})
 }

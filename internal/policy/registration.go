@@ -25,6 +25,15 @@ const (
 	NeedOther                   // what a policy says
 )
 
+var needNames = [...]string{"", "temporary_access_pass", "network", "temporary_access_pass_or_network", "device", "policy"}
+
+func (n Need) String() string {
+	if int(n) < len(needNames) {
+		return needNames[n]
+	}
+	return "unknown"
+}
+
 // MayRegister says whether a user without a factor may register one with what he has proven, from where he is.
 func (s *Set) MayRegister(f *Facts) bool {
 	ok, _ := s.registrable(f)
@@ -38,7 +47,9 @@ func (s *Set) Needs(f *Facts) Need {
 }
 
 // DecideAction says what a person must prove to begin a user action. Only policies on that action decide about it.
-func (s *Set) DecideAction(f *Facts, action UserAction) Decision { return s.decideAction(f, action, nil) }
+func (s *Set) DecideAction(f *Facts, action UserAction) Decision {
+	return s.decideAction(f, action, nil)
+}
 
 // ExplainAction does the same, and says what each policy has to do with it, in the order of the model.
 func (s *Set) ExplainAction(f *Facts, action UserAction) (Decision, []Result) {
