@@ -15,6 +15,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/session"
 )
 
 // start runs Caddy in this process, with these options in the block `mfa` and beside it, and these sites.
@@ -115,6 +118,37 @@ func signIn(t testing.TB, h *Handler) []*http.Cookie {
 		t.Fatalf("not signed in:\n%s", w.Body)
 	}
 	return cookies
+}
+
+func TestIdentityIsNeitherSharedNorOld(t *testing.T) {
+	h := load(t, "mfa app\nrespond ok")
+	cookies := signIn(t, h)
+	var current session.Current
+	next := caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
+		conn, ok := session.FromContext(r.Context())
+		if name := r.Header.Get("Remote-User"); !ok || name != "alice" {
+			t.Errorf("application gets %q", name)
+		}
+		current = conn.Current
+		r.Header["Remote-User"][0] = "changed in place" // as request_header does
+		return nil
+	})
+	for range 2 {
+		r := navigation("GET", "/", nil)
+		for _, c := range cookies {
+			r.AddCookie(c)
+		}
+		if err := h.ServeHTTP(httptest.NewRecorder(), r, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The users file was read again, and the session is still the same in memory.
+	r := navigation("GET", "/", nil)
+	h.identify(r, &mfa.User{Name: "alice", DisplayName: "Alice the Second"}, current)
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if header, placeholder := r.Header.Get("Remote-Name"), repl.ReplaceAll("{http.auth.user.name}", ""); header != "Alice the Second" || placeholder != header {
+		t.Fatalf("header %q, placeholder %q", header, placeholder)
+	}
 }
 
 // discard is a ResponseWriter that costs nothing.
