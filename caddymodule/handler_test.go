@@ -9,15 +9,24 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/password"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
+)
+
+const (
+	alicePassword = "correct horse battery staple"
+	aliceDigest   = "$argon2id$v=19$m=19456,t=2,p=1$kP/8J1y6KSPsvWs9dCpZMg$L6MpYjMrzkJHP4/WVNyiHr+AFPgfNaeUc3eN9B17Rvo"
 )
 
 // start runs Caddy in this process, with these options in the block `mfa` and beside it, and these sites.
@@ -29,8 +38,7 @@ func start(t testing.TB, options, servers, sites string) error {
     display_name: Alice Example
     email: alice@example.com
     groups: [staff, hr]
-    password: $argon2id$v=19$m=19456,t=2,p=1$kP/8J1y6KSPsvWs9dCpZMg$L6MpYjMrzkJHP4/WVNyiHr+AFPgfNaeUc3eN9B17Rvo
-`
+    password: ` + aliceDigest + "\n"
 	if err := os.WriteFile(filepath.Join(dir, "users.yaml"), []byte(users), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -95,8 +103,8 @@ var (
 	formToken = regexp.MustCompile(`name="t" value="([^"]*)"`)
 )
 
-// signIn gives the cookies of alice, who is in her grace period.
-func signIn(t testing.TB, h *Handler) []*http.Cookie {
+// passwordStep is alice's form with her password, and what is to record the answer.
+func passwordStep(t testing.TB, h *Handler) (*httptest.ResponseRecorder, *http.Request) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	if err := h.ServeHTTP(w, navigation("GET", "/_mfa/signin", nil), nobody); err != nil {
@@ -106,10 +114,16 @@ func signIn(t testing.TB, h *Handler) []*http.Cookie {
 	if m == nil {
 		t.Fatalf("no form:\n%s", w.Body)
 	}
-	form := url.Values{"t": {m[1]}, "username": {"alice"}, "password": {"correct horse battery staple"}}
+	form := url.Values{"t": {m[1]}, "username": {"alice"}, "password": {alicePassword}}
 	r := navigation("POST", "/_mfa/signin", strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	w = httptest.NewRecorder()
+	return httptest.NewRecorder(), r
+}
+
+// signIn gives the cookies of alice, who is in her grace period.
+func signIn(t testing.TB, h *Handler) []*http.Cookie {
+	t.Helper()
+	w, r := passwordStep(t, h)
 	if err := h.ServeHTTP(w, r, nobody); err != nil {
 		t.Fatal(err)
 	}
@@ -202,4 +216,46 @@ func BenchmarkRedirectToSignIn(b *testing.B) {
 			b.Fatal("no redirect", err)
 		}
 	}
+}
+
+// BenchmarkSignInBesideItsHash says what a whole step with the right password costs beside the hash alone, one after the other.
+func BenchmarkSignInBesideItsHash(b *testing.B) {
+	digest, err := password.Parse(aliceDigest)
+	if err != nil {
+		b.Fatal(err)
+	}
+	h := load(b, "mfa app\nrespond ok")
+	var took, cpu [2][]time.Duration // of the step, of the hash
+	for n := 0; b.Loop(); n++ {
+		w, r := passwordStep(b, h)
+		for i := range 2 {
+			which := (i + n) % 2 // either goes first as often: it leaves the other memory to collect
+			begin, beginCPU := time.Now(), processCPU(b)
+			if which == 1 {
+				if !digest.Verify(alicePassword) {
+					b.Fatal("wrong password")
+				}
+			} else if err := h.ServeHTTP(w, r, nobody); err != nil || len(w.Result().Cookies()) == 0 {
+				b.Fatal("not signed in", err)
+			}
+			took[which], cpu[which] = append(took[which], time.Since(begin)), append(cpu[which], processCPU(b)-beginCPU)
+		}
+	}
+	ratio := func(x, y []time.Duration) float64 { // of the medians: other programs disturb a few
+		slices.Sort(x)
+		slices.Sort(y)
+		return float64(x[len(x)/2]) / float64(y[len(y)/2])
+	}
+	b.ReportMetric(ratio(took[0], took[1]), "time/hash")
+	b.ReportMetric(ratio(cpu[0], cpu[1]), "CPU/hash")
+}
+
+// processCPU is the CPU time that this process has used.
+func processCPU(t testing.TB) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
