@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/admin"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
+	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
 )
 
@@ -53,15 +54,15 @@ func (*AdminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return apiError(http.StatusServiceUnavailable, "caddy-mfa has not started: %v", err)
 	}
-	mux := adminMux(rt.admin)
+	mux := adminMux(rt.admin, app.signIns)
 	r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
 	w.Header().Set("Cache-Control", "no-store")
 	mux.ServeHTTP(w, r)
 	return nil
 }
 
-// adminMux serves the endpoints. Answers are JSON; mistakes too, in the form of Caddy's own.
-func adminMux(s *admin.Service) *http.ServeMux {
+// adminMux serves the endpoints. Answers are JSON; mistakes too, in the form of Caddy's own. Without a log, signIns is nil.
+func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 	mux := http.NewServeMux()
 	handle := func(pattern string, serve func(r *http.Request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -101,7 +102,19 @@ func adminMux(s *admin.Service) *http.ServeMux {
 		if lifetime < pass.MinLifetime || lifetime > pass.MaxLifetime {
 			return nil, badInput{fmt.Errorf("a temporary access pass lasts from %v to %v, not %v", config.Duration(pass.MinLifetime), config.Duration(pass.MaxLifetime), config.Duration(lifetime))}
 		}
-		return s.NewPass(r.Context(), r.PathValue("name"), lifetime, once, time.Now())
+		now := time.Now()
+		start, err := passStart(r.FormValue("start"), now)
+		if err != nil {
+			return nil, badInput{err}
+		}
+		return s.NewPass(r.Context(), r.PathValue("name"), start, lifetime, once, now)
+	})
+	handle("POST /mfa/users/{name}/state", func(r *http.Request) (any, error) {
+		state, err := admin.ParseState(r.FormValue("state"))
+		if err != nil {
+			return nil, badInput{err}
+		}
+		return s.SetState(r.Context(), r.PathValue("name"), state, time.Now())
 	})
 	handle("POST /mfa/users/{name}/reset", func(r *http.Request) (any, error) {
 		return s.Reset(r.Context(), r.PathValue("name"), time.Now())
@@ -120,11 +133,29 @@ func adminMux(s *admin.Service) *http.ServeMux {
 	})
 	handle("POST /mfa/accounts/init", func(r *http.Request) (any, error) { return done(s.AcceptAccounts(r.Context())) })
 	policyEndpoints(handle, s)
+	handle("GET /mfa/sign-ins", func(r *http.Request) (any, error) { return listSignIns(r, signIns, time.Now()) })
 	handle("/mfa/", func(r *http.Request) (any, error) {
 		_, err := io.Copy(io.Discard, r.Body)
 		return nil, errors.Join(errNoEndpoint, err)
 	})
 	return mux
+}
+
+// passStart reads when a pass begins to be good: zero for at once.
+func passStart(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	start, err := time.Parse(time.RFC3339, text)
+	switch {
+	case err != nil:
+		return time.Time{}, fmt.Errorf("start is a time as in 2026-12-01T09:00:00+01:00, not %q", text)
+	case start.Before(now.Add(-time.Minute)): // who writes this very minute means now
+		return time.Time{}, fmt.Errorf("start is in the past: %s; leave it out for a pass that is good at once", text)
+	case start.After(now.Add(pass.MaxAhead)):
+		return time.Time{}, fmt.Errorf("a temporary access pass starts at most %v ahead, not at %s", config.Duration(pass.MaxAhead), text)
+	}
+	return start.UTC(), nil
 }
 
 var errNoEndpoint = errors.New("there is no such endpoint")
@@ -136,9 +167,9 @@ func (b badInput) Unwrap() error { return b.error }
 
 func adminStatus(err error) int {
 	switch {
-	case errors.As(err, &badInput{}):
+	case errors.As(err, &badInput{}), errors.Is(err, signinlog.ErrFilter):
 		return http.StatusBadRequest
-	case errors.Is(err, admin.ErrNoUser), errors.Is(err, errNoEndpoint):
+	case errors.Is(err, admin.ErrNoUser), errors.Is(err, errNoEndpoint), errors.Is(err, errSignInLogOff):
 		return http.StatusNotFound
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, directory.ErrUnavailable):
 		return http.StatusServiceUnavailable

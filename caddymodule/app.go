@@ -35,6 +35,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
+	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
 	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
 )
@@ -53,10 +54,12 @@ type App struct {
 	accounts    storeModule
 	directories []*file.Directory
 	rules       *policy.Set
+	devices     deviceRules
 	terms       []portal.Terms
 	live        *live
 	released    bool // live was given back
 	sink        *sink
+	signIns     *signinlog.Log // nil: off
 
 	mu       sync.Mutex
 	handlers []*Handler
@@ -70,6 +73,7 @@ type App struct {
 type runtime struct {
 	gate        *gate.Gate
 	portal      *portal.Portal
+	signin      *signin.Service
 	admin       *admin.Service
 	connections *session.Connections
 	sink        *sink
@@ -143,7 +147,12 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.live, err = acquireLive(a.sessions, a.accounts); err != nil {
 		return err
 	}
-	a.sink = newSink(a.log)
+	if !a.SignInLog.Off {
+		a.signIns = signinlog.New(a.accounts.Store(), signinlog.Settings{
+			Keep: time.Duration(a.SignInLog.Keep), Max: a.SignInLog.Max, Log: a.slog, Dropped: func(n int) { signInsDropped.Add(float64(n)) },
+		})
+	}
+	a.sink = newSink(a.log, a.signIns)
 	return registerMetrics(ctx.GetMetricsRegistry())
 }
 
@@ -279,7 +288,7 @@ func (a *App) start() (*runtime, error) {
 		Factors: map[mfa.Method]mfa.Factor{
 			mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},
 		},
-		Sink: a.sink, Log: a.slog,
+		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts,
 	}
 	pages, err := portal.New(portal.Portal{
 		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Help: a.Help, Terms: a.terms, Log: a.slog,
@@ -307,16 +316,20 @@ func (a *App) start() (*runtime, error) {
 
 	running, stop := context.WithCancel(context.Background())
 	rt := &runtime{
-		gate: g, portal: pages, connections: a.live.connections, sink: a.sink,
+		gate: g, portal: pages, signin: service, connections: a.live.connections, sink: a.sink,
 		admin: &admin.Service{
 			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
 			Policy: rules, Applications: a.applications(),
+			PerUserNoEffect: perUserNoEffect(rules),
 		},
 		stop: stop, done: &sync.WaitGroup{},
 	}
 	for _, d := range a.directories {
 		d.OnChange(func() { rt.connections.Recheck(mfa.UserID{}) })
 		rt.done.Go(func() { d.Run(running) })
+	}
+	if a.signIns != nil {
+		rt.done.Go(func() { a.signIns.Run(running) })
 	}
 	rt.done.Go(func() { rt.connections.Run(running, []store.Store{sessions, accounts}, rt.judge) })
 	return rt, nil

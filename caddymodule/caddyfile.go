@@ -240,6 +240,10 @@ func (p *parser) text(field *string, example string) option {
 //		security_defaults [off] {
 //			registration_grace <duration> [until <day>]
 //		}
+//		sign_in_log [off] {
+//			keep <duration>
+//			max  <number>
+//		}
 //		…                          # see policyOptions
 //	}
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
@@ -263,6 +267,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 		"factor":            p.factor(c),
 		"help":              p.text(&c.Help, `help "Service desk, phone 1234"`),
 		"security_defaults": p.securityDefaults(c),
+		"sign_in_log":       p.signInLog(c),
 	}
 	maps.Copy(options, p.policyOptions(c))
 	p.block(d, "", options)
@@ -495,6 +500,37 @@ func (p *parser) securityDefaults(c *config.Config) option {
 					}
 					c.SecurityDefaults.Until = day
 				}
+			},
+		})
+	}
+}
+
+func (p *parser) signInLog(c *config.Config) option {
+	return func(d *caddyfile.Dispenser) {
+		args, ok := p.args(d, 0, 1, "sign_in_log off")
+		if !ok {
+			return
+		}
+		if len(args) == 1 {
+			if args[0] != "off" {
+				p.wrong(d, "the sign-in log is on as long as nobody says `sign_in_log off`, not %q", args[0])
+			}
+			c.SignInLog.Off = true
+			p.at["sign_in_log.off"] = position(d)
+		}
+		p.block(d, "sign_in_log", map[string]option{
+			"keep": p.duration(&c.SignInLog.Keep, "keep 30d"),
+			"max": func(d *caddyfile.Dispenser) {
+				text, ok := p.one(d, "max 100000")
+				if !ok {
+					return
+				}
+				n, err := strconv.Atoi(text)
+				if err != nil || n < 1 {
+					p.wrong(d, "%q is no number of sign-ins; write for example `max 100000`", text)
+					return
+				}
+				c.SignInLog.Max = n
 			},
 		})
 	}

@@ -261,7 +261,7 @@ func (p *parser) deviceRule(c *config.Config) option {
 }
 
 // exampleRule is over what a client certificate says.
-const exampleRule = `certificate.issuer -contains 'Example Devices CA'`
+const exampleRule = `certificate.issuer -eq 'CN=Example Devices CA'`
 
 func (p *parser) terms(c *config.Config) option {
 	return func(d *caddyfile.Dispenser) {

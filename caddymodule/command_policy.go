@@ -69,7 +69,7 @@ func (i *imports) run(c *cobra.Command, paths []string) error {
 	found := policyFiles(paths)
 	result := graph.Import(found.files, names, graph.Options{AllowPartial: i.partial})
 	for _, err := range result.Errors {
-		if found.inFolder[err.File] && errors.Is(err, graph.ErrNoPolicy) && !slices.ContainsFunc(result.Verdicts, func(v graph.Verdict) bool { return v.File == err.File }) {
+		if found.passedOver(err, result) {
 			fmt.Fprintf(c.ErrOrStderr(), "%s is passed over: it is no policy\n", err.File)
 			continue
 		}
@@ -95,6 +95,11 @@ type found struct {
 	files    []graph.File
 	inFolder map[string]bool
 	errs     []error
+}
+
+// passedOver says whether a file is no policy, and nobody has said that it is one: it lay in a folder.
+func (f *found) passedOver(err *graph.FileError, result *graph.Result) bool {
+	return f.inFolder[err.File] && errors.Is(err, graph.ErrNoPolicy) && !slices.ContainsFunc(result.Verdicts, func(v graph.Verdict) bool { return v.File == err.File })
 }
 
 // policyFiles reads files, and folders with all that is below them. What can't be read hides nothing else.

@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/portal"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
+	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 )
 
 // asked is a request as the client sent it, before directives like rewrite and uri have changed it.
@@ -131,9 +132,13 @@ func hostOf(r *http.Request) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
-// client is what policy may look at.
+// client is what policy looks at. What no policy asks for is not found out.
 func (h *Handler) client(r *http.Request) mfa.Client {
-	return mfa.Client{App: mfa.Browser, Address: clientAddress(r)}
+	c := mfa.Client{App: mfa.Browser, Address: clientAddress(r)}
+	if h.app.rules.Inputs().Device {
+		c.Device = h.app.devices.device(r)
+	}
+	return c
 }
 
 // request is what the gate looks at.
@@ -164,6 +169,13 @@ func sessionCookie(r *http.Request, host string, https bool) string {
 	}
 	cookie, _ := r.Context().Value(passedCookieKey{}).(string)
 	return cookie
+}
+
+// clientOf is who has sent a request, as the sign-in log knows him.
+func (h *Handler) clientOf(r *http.Request, g *gate.Request) signin.Client {
+	return signin.Client{
+		Host: g.Host, Application: h.gated.Name, Client: g.Client, UserAgent: r.UserAgent(), Reference: audit.NewReference(), Now: g.Now,
+	}
 }
 
 // facts is what our own pages and answers need to know.

@@ -95,6 +95,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	request := h.request(r, asked, now)
 	out := rt.gate.Check(r.Context(), &request)
 	h.requests[out.Verdict].Inc()
+	if out.User != nil && h.app.live.verdicts.Changed(out.Current.Session, h.gated.Name, &out.Decision) {
+		rt.signin.Note(h.clientOf(r, &request), &out)
+	}
 	switch out.Verdict {
 	case gate.Bypass:
 		return letPass(w, r, next)

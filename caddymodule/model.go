@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/portal"
 )
@@ -16,12 +15,18 @@ func (a *App) provisionPolicy() error {
 		return err
 	}
 	m := a.model()
+	if err := a.importPolicies(&m); err != nil {
+		return err
+	}
 	for _, t := range m.Terms {
 		terms, err := portal.NewTerms(t, []byte(texts[t.Name]))
 		if err != nil {
 			return err
 		}
 		a.terms = append(a.terms, terms)
+	}
+	if a.devices, err = newDeviceRules(a.DeviceRules); err != nil {
+		return err
 	}
 	if a.rules, err = policy.New(m); err != nil {
 		return fmt.Errorf("policy:\n%w", err)
@@ -43,7 +48,7 @@ func (a *App) model() policy.Model {
 	if p := a.PerUserMFA; p != nil {
 		m.PerUser = policy.PerUserMFA{On: true, TrustedRanges: p.TrustedRanges, Grace: time.Duration(p.RegistrationGrace)}
 		for _, method := range p.Methods {
-			m.PerUser.Methods = append(m.PerUser.Methods, mfa.Method(method))
+			m.PerUser.Methods = append(m.PerUser.Methods, perUserMethods[method])
 		}
 	}
 	for _, l := range a.NamedLocations {
@@ -58,4 +63,15 @@ func (a *App) model() policy.Model {
 		m.Terms = append(m.Terms, policy.Terms{Name: t.Name, Version: t.Version})
 	}
 	return m
+}
+
+// perUserNoEffect says why the per-user setting has no effect with these rules; empty: it has.
+func perUserNoEffect(rules *policy.Set) string {
+	switch {
+	case !rules.Defaults.Off:
+		return "security defaults are on, and ask everybody for a second factor"
+	case !rules.PerUser.On:
+		return "`per_user_mfa` is not configured"
+	}
+	return ""
 }

@@ -13,13 +13,17 @@ import (
 
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 )
 
-// sink writes what happened to the logs mfa.audit and mfa.signin, and counts it.
-type sink struct{ audit, signIn *zap.Logger }
+// sink writes what happened to the logs mfa.audit and mfa.signin, counts it, and has the sign-ins kept.
+type sink struct {
+	audit, signIn *zap.Logger
+	kept          *signinlog.Log // nil: nothing is kept
+}
 
-func newSink(log *zap.Logger) *sink {
-	return &sink{log.Named("audit"), log.Named("signin")}
+func newSink(log *zap.Logger, kept *signinlog.Log) *sink {
+	return &sink{log.Named("audit"), log.Named("signin"), kept}
 }
 
 // Audit writes one event.
@@ -53,18 +57,28 @@ func (s *sink) Audit(e audit.Event) {
 
 // SignIn writes one sign-in.
 func (s *sink) SignIn(r audit.SignIn) {
+	if s.kept != nil {
+		s.kept.Add(r)
+	}
 	result := "success"
 	if r.Status.ErrorCode != audit.CodeSuccess {
 		result = "failure"
 	}
 	signInsTotal.WithLabelValues(result).Inc()
+	for _, p := range r.Policies {
+		if p.Result != audit.PolicyNotEnabled {
+			policyResultsTotal.WithLabelValues(p.DisplayName, string(p.Result)).Inc()
+		}
+	}
 	s.signIn.Info("sign-in",
 		zap.String("id", r.ID), zap.String("createdDateTime", r.Created.UTC().Format(time.RFC3339Nano)), zap.String("userPrincipalName", r.UserPrincipalName),
 		zap.String("userDisplayName", r.UserDisplayName), zap.String("userId", r.UserID), zap.String("appDisplayName", r.AppDisplayName),
 		zap.String("ipAddress", r.IPAddress), zap.String("clientAppUsed", r.ClientAppUsed), zap.String("userAgent", r.UserAgent),
 		zap.String("correlationId", r.CorrelationID), zap.Bool("isInteractive", r.IsInteractive),
-		zap.String("conditionalAccessStatus", r.ConditionalAccess), zap.String("authenticationRequirement", r.Requirement),
-		zap.Any("authenticationDetails", r.Details), zap.Any("status", r.Status),
+		zap.String("conditionalAccessStatus", r.ConditionalAccess), zap.Any("appliedConditionalAccessPolicies", r.Policies),
+		zap.String("authenticationRequirement", r.Requirement), zap.Any("authenticationDetails", r.Details),
+		zap.Any("deviceDetail", r.Device), zap.Any("location", r.Location),
+		zap.String("riskLevelDuringSignIn", r.RiskLevel), zap.String("riskState", r.RiskState), zap.Any("status", r.Status),
 	)
 }
 
@@ -77,9 +91,15 @@ var (
 	eventsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_mfa_audit_events_total", Help: "Audit events, by type.",
 	}, []string{"event"})
+	policyResultsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_mfa_policy_results_total", Help: "What policies had to do with sign-ins, step-ups and changes of verdict.",
+	}, []string{"policy", "result"})
 	signInsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_mfa_sign_ins_total", Help: "Sign-ins that came to an end, by result.",
 	}, []string{"result"})
+	signInsDropped = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "caddy_mfa_sign_in_log_dropped_total", Help: "Sign-ins that could not be kept in the sign-in log.",
+	})
 )
 
 var verdictNames = map[gate.Verdict]string{
@@ -146,7 +166,7 @@ func registerMetrics(r *prometheus.Registry) error {
 	if r == nil {
 		return nil
 	}
-	for _, c := range append([]prometheus.Collector{requestsTotal, eventsTotal, signInsTotal}, gauges()...) {
+	for _, c := range append([]prometheus.Collector{requestsTotal, eventsTotal, signInsTotal, policyResultsTotal, signInsDropped}, gauges()...) {
 		if err := r.Register(c); err != nil && !errors.As(err, &prometheus.AlreadyRegisteredError{}) {
 			return err
 		}

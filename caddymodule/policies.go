@@ -14,15 +14,15 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
+	"github.com/caddy-mfa/caddy-mfa/internal/policy/filter"
 )
 
 // policies gives the policies that are written in the configuration, in their order, as package policy knows them. It doesn't read
 // those of policy_imports. The configuration must be valid.
 func (a *App) policies() []policy.Policy { return policiesOf(&a.Config) }
 
-// looksAtAddresses names what of the configuration depends on where a client is, or nothing. What policies from files look at, the
-// set that they are in says.
-func looksAtAddresses(c *config.Config) string {
+// looksAtAddresses names what of the configuration depends on where a client is, or nothing.
+func looksAtAddresses(c *config.Config, needs policy.Inputs) string {
 	if c.Registration != nil && len(c.Registration.From) > 0 {
 		return "`registration`"
 	}
@@ -33,6 +33,9 @@ func looksAtAddresses(c *config.Config) string {
 	}
 	if c.PerUserMFA != nil && len(c.PerUserMFA.TrustedRanges) > 0 {
 		return "`per_user_mfa`"
+	}
+	if needs.Address || needs.Country {
+		return "a policy of `policies import`"
 	}
 	return ""
 }
@@ -113,6 +116,27 @@ func checkPolicies(c *config.Config) (problems config.Problems) {
 				problems = append(problems, config.Problem{Field: fmt.Sprintf("policies[%d].%s", i, list.field), Message: b})
 			}
 		}
+		if d := p.Devices; d != nil {
+			problems = append(problems, checkRule(fmt.Sprintf("policies[%d].devices", i), d.Include+d.Exclude, filter.DeviceAttributes)...)
+		}
+	}
+	problems = append(problems, checkRule("device_rules.compliant", c.DeviceRules.Compliant, filter.CertificateAttributes)...)
+	return append(problems, checkRule("device_rules.domain_joined", c.DeviceRules.DomainJoined, filter.CertificateAttributes)...)
+}
+
+// checkRule finds the mistakes in a rule, unless there is none.
+func checkRule(field, rule string, attributes []filter.Attribute) (problems config.Problems) {
+	if rule == "" {
+		return nil
+	}
+	_, err := filter.Parse(rule, attributes)
+	if err == nil {
+		return nil
+	}
+	mistakes := filter.Problems{err}
+	errors.As(err, &mistakes)
+	for _, m := range mistakes {
+		problems = append(problems, config.Problem{Field: field, Message: "in the rule, " + m.Error()})
 	}
 	return problems
 }
@@ -134,8 +158,10 @@ var (
 	persistences = map[string]policy.Persistence{"always": policy.AlwaysPersistent, "never": policy.NeverPersistent}
 
 	strengths = map[string]string{
-		"mfa": "Multifactor authentication", "passwordless": "Passwordless MFA", "phishing_resistant": "Phishing-resistant MFA",
+		"mfa": policy.MFAStrength, "passwordless": policy.PasswordlessStrength, "phishing_resistant": policy.PhishingResistantStrength,
 	}
+	perUserMethods = map[string]mfa.Method{"totp": mfa.TOTP, "recovery_codes": mfa.RecoveryCode}
+
 	selectors = map[string]string{"all": policy.All, "none": policy.None}
 	places    = map[string]string{"all": policy.All, "trusted": policy.AllTrusted}
 )

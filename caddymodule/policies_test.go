@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"encoding/json"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -147,7 +148,39 @@ func TestEveryWordHasAMeaning(t *testing.T) {
 	check("client app", config.ClientApps, func(w string) bool { return clientApps[w] != "" })
 	check("platform", config.Platforms, func(w string) bool { return platforms[w] != "" })
 	check("persistence", config.Persistences, func(w string) bool { return persistences[w] != "" })
+	check("method", config.PerUserMFAMethods, func(w string) bool { return perUserMethods[w] != "" })
 	check("strength", config.BuiltInStrengths, func(w string) bool { return strengths[w] != "" })
+}
+
+func TestStrengthsAreMadeOfTheWordsThatPolicyKnows(t *testing.T) {
+	checked, known := slices.Sorted(slices.Values(config.AuthenticationMethodModes)), slices.Sorted(slices.Values(policy.Modes()))
+	if !slices.Equal(checked, known) {
+		t.Fatalf("package config takes %q, package policy %q", checked, known)
+	}
+}
+
+func TestLooksAtAddresses(t *testing.T) {
+	here := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for reason, tc := range map[string]struct {
+		c     config.Config
+		needs policy.Inputs
+		want  string
+	}{
+		"nothing":                     {want: ""},
+		"registration":                {c: config.Config{Registration: &config.Registration{From: here}}, want: "`registration`"},
+		"a policy":                    {c: config.Config{Policies: []config.Policy{{Name: "A"}, {Name: "B", Locations: []string{"trusted"}}}}, want: `the policy "B"`},
+		"a policy excludes a place":   {c: config.Config{Policies: []config.Policy{{Name: "B", ExcludeLocations: []string{"trusted"}}}}, want: `the policy "B"`},
+		"the per-user setting":        {c: config.Config{PerUserMFA: &config.PerUserMFA{TrustedRanges: here}}, want: "`per_user_mfa`"},
+		"per-user setting, no ranges": {c: config.Config{PerUserMFA: &config.PerUserMFA{}}, want: ""},
+		"an imported policy":          {needs: policy.Inputs{Address: true}, want: "a policy of `policies import`"},
+		"an imported policy that asks for the country": {needs: policy.Inputs{Country: true}, want: "a policy of `policies import`"},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			if got := looksAtAddresses(&tc.c, tc.needs); got != tc.want {
+				t.Fatalf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
 }
 
 func TestUnknownApplications(t *testing.T) {

@@ -38,7 +38,7 @@ func (a *App) checkSites() error {
 		}
 		if len(w.places) > 0 && w.server.TrustedProxiesStrict == 0 && trustsProxies(w.server) {
 			const advice = "the client's address is the leftmost in X-Forwarded-For, which the client writes; add `trusted_proxies_strict` beside `trusted_proxies`"
-			if what := looksAtAddresses(&a.Config); what != "" {
+			if what := looksAtAddresses(&a.Config, a.rules.Inputs()); what != "" {
 				mistakes = append(mistakes, fmt.Errorf("server %s: %s looks at addresses, but %s", name, what, advice))
 			} else {
 				a.log.Warn("addresses in the logs and in what is counted against guessing can be forged", zap.String("server", name), zap.String("advice", advice))
@@ -53,7 +53,7 @@ func (a *App) checkSites() error {
 			mistakes = append(mistakes, fmt.Errorf("mfa %s: it stands where it would judge answers and not requests (`handle_errors`, `handle_response`); put it into the site, before what it is to guard", h.gated.Name))
 		}
 	}
-	unknown := unknownApplications(a.policies(), func(name string) bool {
+	unknown := unknownApplications(a.rules.Policies, func(name string) bool {
 		return slices.ContainsFunc(a.handlers, func(h *Handler) bool { return h.gated.Name == name })
 	})
 	for _, name := range slices.Sorted(maps.Keys(unknown)) {

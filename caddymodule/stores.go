@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
+	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
 	"github.com/caddy-mfa/caddy-mfa/internal/store/bolt"
 	"github.com/caddy-mfa/caddy-mfa/internal/store/redis"
@@ -33,6 +35,9 @@ type storeModule interface {
 	Store() store.Store
 	Key() string  // tells the place where it keeps things from every other
 	Shared() bool // several machines may use it
+
+	// hold keeps the store open until release is called, also when the module has given it back.
+	hold() (release func() error)
 }
 
 // closer is a store that is closed when no configuration uses it any more.
@@ -63,6 +68,16 @@ func (h *handle) acquire(key string, make func() closer) error {
 	}
 	h.key, h.store = key, value.(pooled).closer
 	return nil
+}
+
+// hold keeps the store open until release is called. The handle must have it.
+func (h *handle) hold() (release func() error) {
+	key := h.key
+	stores.LoadOrStore(key, pooled{h.store.(closer)})
+	return func() error {
+		_, err := stores.Delete(key)
+		return err
+	}
 }
 
 // Store gives the store.
@@ -205,7 +220,9 @@ type live struct {
 	sessions    *session.View
 	accounts    *account.View
 	connections *session.Connections
+	verdicts    *signin.Verdicts
 	stop        []func()
+	release     []func() error
 }
 
 var lives = caddy.NewUsagePool()
@@ -215,10 +232,12 @@ func acquireLive(sessions, accounts storeModule) (*live, error) {
 	value, _, err := lives.LoadOrNew(key, func() (caddy.Destructor, error) {
 		l := &live{
 			key: key, sessions: session.NewView(sessions.Store()), accounts: account.NewView(accounts.Store()),
-			connections: session.NewConnections(),
+			connections: session.NewConnections(), verdicts: signin.NewVerdicts(),
 		}
 		// What changes a session or an account may end a connection that is open.
 		l.stop = append(l.stop, sessions.Store().Watch(l.recheck), accounts.Store().Watch(l.recheck))
+		// Caddy cleans up a configuration's modules in no order, and the app writes to the stores until it is cleaned up.
+		l.release = append(l.release, sessions.hold(), accounts.hold())
 		return l, nil
 	})
 	if err != nil {
@@ -244,7 +263,11 @@ func (l *live) Destruct() error {
 	}
 	l.sessions.Close()
 	l.accounts.Close()
-	return nil
+	var err error
+	for _, release := range l.release {
+		err = errors.Join(err, release())
+	}
+	return err
 }
 
 func releaseLive(l *live) error {

@@ -67,6 +67,8 @@ type Config struct {
 
 	// Lets administrators decide user by user, where security defaults and policies don't. Default: off.
 	PerUserMFA *PerUserMFA `json:"per_user_mfa,omitempty"`
+	// The sign-in log, which `mfa sign-ins` reads. It is kept where accounts are. Default: on.
+	SignInLog SignInLog `json:"sign_in_log,omitzero"`
 }
 
 // Session says how long a session lasts.
@@ -133,6 +135,18 @@ type SecurityDefaults struct {
 	Until Date `json:"until,omitzero"`
 }
 
+// SignInLog says how much is kept of who signed in.
+type SignInLog struct {
+	// Keeps nothing. What is written to the log mfa.signin stays as it is. Default: false.
+	Off bool `json:"off,omitempty"`
+
+	// For how long a sign-in is kept, from 1h to 3650d. Default: 30d.
+	Keep Duration `json:"keep,omitzero"`
+
+	// How many sign-ins are kept, from 1000 to 1000000. Default: 100000.
+	Max int `json:"max,omitzero"`
+}
+
 // Application is the directive `mfa` of a site: the handler `mfa` in JSON.
 type Application struct {
 	// The application's name: in policies, logs, pages. Default: the site's host, where it has exactly one.
@@ -195,6 +209,8 @@ const (
 	DefaultLifetime          = 12 * time.Hour
 	DefaultCache             = 30 * time.Second
 	DefaultRegistrationGrace = 14 * 24 * time.Hour
+	DefaultSignInLogKeep     = 30 * 24 * time.Hour
+	DefaultSignInLogMax      = 100000
 	DefaultRedisAddress      = "localhost:6379"
 	DefaultRedisPrefix       = "mfa:"
 )
@@ -208,6 +224,8 @@ func (c *Config) SetDefaults() {
 		grace := Duration(DefaultRegistrationGrace)
 		c.SecurityDefaults.RegistrationGrace = &grace
 	}
+	setDefault(&c.SignInLog.Keep, Duration(DefaultSignInLogKeep))
+	setDefault(&c.SignInLog.Max, DefaultSignInLogMax)
 	for _, d := range c.Users {
 		if d.File != nil {
 			setDefault(&d.File.Name, "file")

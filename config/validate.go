@@ -119,7 +119,29 @@ func (c *Config) Validate() Problems {
 		ps.add("security_defaults.off", "security defaults are off, and yet have a grace period; take one of the two out")
 	}
 	c.validatePolicy(&ps)
+
+	c.SignInLog.validate(&ps)
 	return ps
+}
+
+// Bounds of the sign-in log.
+const (
+	MinSignInLogKeep = Duration(time.Hour)
+	MaxSignInLogKeep = Duration(3650 * 24 * time.Hour)
+	MinSignInLogMax  = 1000
+	MaxSignInLogMax  = 1000000
+)
+
+func (l SignInLog) validate(ps *Problems) {
+	if l.Off && (l.Keep != 0 || l.Max != 0) {
+		ps.add("sign_in_log.off", "the sign-in log is off, and yet says how much is kept; take one of the two out")
+	}
+	if keep := orDefault(l.Keep, DefaultSignInLogKeep); keep < MinSignInLogKeep || keep > MaxSignInLogKeep {
+		ps.add("sign_in_log.keep", "sign-ins are kept from %v to %v, not %v", MinSignInLogKeep, MaxSignInLogKeep, l.Keep)
+	}
+	if l.Max != 0 && (l.Max < MinSignInLogMax || l.Max > MaxSignInLogMax) {
+		ps.add("sign_in_log.max", "from %d to %d sign-ins are kept, not %d", MinSignInLogMax, MaxSignInLogMax, l.Max)
+	}
 }
 
 func orDefault(d Duration, def time.Duration) Duration {

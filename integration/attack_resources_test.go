@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -46,6 +47,13 @@ func TestAttackAnonymousRequestsCostNothing(t *testing.T) {
 	b := lab.NewBrowser(t, p.URL)
 	b.Register("alice")
 	own := b.Cookie(sessionCookie)
+	// Her sign-in is written to the log a moment later.
+	lab.Eventually(t, time.Minute, "her sign-in is kept", func() bool { return strings.Contains(p.Command("sign-ins"), "alice") })
+	lab.Eventually(t, time.Minute, "nothing more is written", func() bool {
+		before := commands(t, r)
+		time.Sleep(300 * time.Millisecond)
+		return maps.Equal(before, commands(t, r))
+	})
 	var requests []string
 	for _, request := range everyWay {
 		requests = append(requests, strings.ReplaceAll(request, "HOST", host))

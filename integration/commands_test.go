@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/integration/lab"
 )
@@ -161,6 +162,67 @@ func TestTemporaryAccessPass(t *testing.T) {
 	}
 }
 
+func TestSignInLog(t *testing.T) {
+	t.Parallel()
+	up := lab.NewUpstream(t, nil)
+	p := lab.Start(t, up.Address, lab.Options{Global: "sign_in_log {\nkeep 7d\nmax 1000\n}"})
+	type signIn struct {
+		ID, UserPrincipalName, UserID, AppDisplayName, IPAddress, CorrelationID string
+		Status                                                                  struct{ ErrorCode int }
+		AuthenticationDetails                                                   []struct{ AuthenticationMethod string }
+	}
+	read := func(args ...string) []signIn {
+		t.Helper()
+		return asJSON[[]signIn](t, p.Command(append([]string{"sign-ins", "--json"}, args...)...))
+	}
+	lab.NewBrowser(t, p.URL).Password("/", "nobody", "wrong")
+	lab.NewBrowser(t, p.URL).Password("/", "bob", "wrong")
+	alice := lab.NewBrowser(t, p.URL).Register("alice")
+	lab.NewBrowser(t, p.URL).SignIn("/", alice).Want("secret report")
+	lab.Eventually(t, time.Minute, "the sign-ins are kept", func() bool { return len(read("--user", "Alice", "--result", "success")) > 0 })
+
+	last := read("--user", "alice", "--limit", "1")
+	if len(last) != 1 || last[0].UserPrincipalName != "alice" || last[0].UserID != "file/alice" || last[0].IPAddress != "127.0.0.1" || last[0].Status.ErrorCode != 0 {
+		t.Fatalf("the last sign-in of alice: %+v", last)
+	}
+	if d := last[0].AuthenticationDetails; len(d) != 2 || d[0].AuthenticationMethod != "password" || d[1].AuthenticationMethod != "totp" {
+		t.Errorf("her proofs: %+v", d)
+	}
+	if same := read("--reference", last[0].CorrelationID); len(same) != 1 || same[0].ID != last[0].ID {
+		t.Errorf("by its reference: %+v", same)
+	}
+	failed := read("--result", "failure", "--since", "1h", "--ip", "127.0.0.0/8")
+	if len(failed) != 2 || failed[0].UserPrincipalName != "bob" || failed[1].UserPrincipalName != "" {
+		t.Errorf("what failed: %+v", failed)
+	}
+	for _, nothing := range [][]string{{"--ip", "192.0.2.0/24"}, {"--until", "1h"}, {"--application", "other"}, {"--policy", "none"}, {"--user", "carol"}} {
+		if found := read(nothing...); len(found) != 0 {
+			t.Errorf("%q: %+v", nothing, found)
+		}
+	}
+	want(t, p.Command("sign-ins"), "TIME", "REFERENCE", "alice", "signed in", "wrong user name or password", "multifactor")
+	if strings.Contains(p.Command("sign-ins", "--json"), "nobody") {
+		t.Error("a name that nobody has is kept: it may be a password")
+	}
+
+	// What is told just before the end is written at the end.
+	lab.NewBrowser(t, p.URL).Password("/", "carol", "wrong")
+	p.Stop()
+	p.Launch(false)
+	if found := read("--user", "carol"); len(found) != 1 {
+		t.Errorf("after a restart: %+v", found)
+	}
+	if all := read("--limit", "0"); len(all) < 5 {
+		t.Errorf("after a restart %d sign-ins are left", len(all))
+	}
+	if err := p.Reload(lab.Caddyfile(p, up.Address, lab.Options{Global: "sign_in_log off"})); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := p.TryCommand("sign-ins"); err == nil || !strings.Contains(err.Error(), "the sign-in log is off") {
+		t.Errorf("a log that is off: %s, %v", out, err)
+	}
+}
+
 func TestCommandsThatAreWrong(t *testing.T) {
 	t.Parallel()
 	up := lab.NewUpstream(t, nil)
@@ -175,6 +237,10 @@ func TestCommandsThatAreWrong(t *testing.T) {
 		{"no duration", "user pass alice --lifetime soon", "soon"},
 		{"nobody named", "user reset", "accepts 1 arg"},
 		{"two named", "user reset alice bob", "accepts 1 arg"},
+		{"a moment that is none", "sign-ins --since soon", `"soon" is no moment`},
+		{"an address that is none", "sign-ins --ip localhost", `"localhost" is no address`},
+		{"a result that is none", "sign-ins --result perhaps", `there is no result "perhaps"`},
+		{"fewer than none", "sign-ins --limit -1", "no number of sign-ins"},
 		{"nobody knows the command", "user delete alice", "there is no command `caddy-mfa mfa user delete`"},
 	} {
 		out, err := p.TryCommand(strings.Split(c.args, " ")...)
@@ -206,7 +272,7 @@ func TestAdministrationNeedsAUnixSocket(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"user", "list"}, {"user", "show", "alice"}, {"user", "pass", "alice"}, {"user", "reset", "alice"}, {"user", "unlock", "alice"},
-		{"user", "block", "alice"}, {"user", "unblock", "alice"}, {"user", "sign-out", "alice"}, {"accounts", "init"},
+		{"user", "block", "alice"}, {"user", "unblock", "alice"}, {"user", "sign-out", "alice"}, {"user", "state", "alice", "disabled"}, {"user", "state", "--export"}, {"accounts", "init"}, {"sign-ins"},
 	} {
 		out, err := exec.Command(lab.Binary(t), append(append([]string{"mfa"}, args...), "--address", "127.0.0.1:"+strconv.Itoa(port))...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "unix socket only") {

@@ -100,6 +100,18 @@ func whole(info, text string) (string, error) {
 
 const exampleUsers = "users:\n  alice:\n    password: $argon2id$v=19$m=19456,t=2,p=1$kP/8J1y6KSPsvWs9dCpZMg$L6MpYjMrzkJHP4/WVNyiHr+AFPgfNaeUc3eN9B17Rvo\n"
 
+// examplePolicy is one that was exported from Entra.
+const examplePolicy = `{
+	"displayName": "Second factor for Finance",
+	"state": "enabled",
+	"conditions": {
+		"clientAppTypes": ["all"],
+		"applications": {"includeApplications": ["All"]},
+		"users": {"includeGroups": ["11111111-1111-1111-1111-111111111111"]}
+	},
+	"grantControls": {"operator": "OR", "builtInControls": ["mfa"]}
+}`
+
 // office is a place where the files are that examples name.
 type office struct {
 	dir string
@@ -112,7 +124,12 @@ func newOffice(t *testing.T) *office {
 	const secret = " secret of more than thirty-two bytes"
 	for name, text := range map[string]string{
 		"users.yaml": exampleUsers, "partners.yaml": "users: {}\n", "mfa": "a new" + secret, "mfa-2025": "an old" + secret, "redis": "a password", "redis-ca.pem": certificate(t),
+		"devices-ca.pem": certificate(t), "house-rules.md": "# House rules\n\nBe kind.\n", "names.yaml": "11111111-1111-1111-1111-111111111111: group:Finance\n",
+		"policies/mfa.json": examplePolicy,
 	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(o.dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(filepath.Join(o.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -388,9 +405,30 @@ func TestEveryOptionIsDocumented(t *testing.T) {
 		security_defaults {
 			nonsense
 		}
+		policy nonsense {
+			nonsense
+		}
+		policies import policies/*.json {
+			nonsense
+		}
+		named_location nonsense {
+			nonsense
+		}
+		strength nonsense {
+			nonsense
+		}
+		terms nonsense {
+			nonsense
+		}
+		per_user_mfa {
+			nonsense
+		}
+		sign_in_log {
+			nonsense
+		}
 	}
 }
-`: {"Global option", "store redis", "session", "registration", "users file", "factor totp", "security_defaults"},
+`: {"Global option", "store redis", "session", "registration", "users file", "factor totp", "security_defaults", "policy", "policies import", "named_location", "strength", "terms", "per_user_mfa", "sign_in_log"},
 		`{
 	mfa {
 		users file users.yaml

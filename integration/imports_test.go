@@ -74,6 +74,8 @@ var keepers = []struct {
 	{"go.etcd.io/bbolt", []string{"internal/store/bolt"}, "everybody else talks to the contract of internal/store"},
 	{"github.com/go-webauthn", []string{"internal/factor/webauthn"}, "its traps are known in one place"},
 	{"github.com/go-ldap", []string{"internal/directory/ldap"}, "everybody else talks to the contract of internal/directory"},
+	{"github.com/oschwald/maxminddb-golang", []string{"internal/geoip"}, "everybody else asks for the country of an address"},
+	{"github.com/mileusna/useragent", []string{"internal/platform"}, "what a client claims is read, and made safe to show, in one place"},
 	{"github.com/gorilla/securecookie", []string{"internal/session", "internal/signin"}, "cookies are made where their keys are derived"},
 	{"github.com/gaissmai/bart", []string{"internal/policy"}, "addresses are looked up where locations are compiled"},
 	{"github.com/yuin/goldmark", []string{"internal/portal"}, "what operators write becomes HTML on the pages alone"},
@@ -81,8 +83,9 @@ var keepers = []struct {
 	{module + "/caddymodule", []string{"cmd", "caddymodule"}, "nothing may depend on the skin"},
 	{module + "/internal/portal", []string{"caddymodule"}, "pages are at the edge; what they need to know is asked of the services"},
 	{module + "/internal/store", []string{
-		"caddymodule", "internal/store", "internal/session", "internal/account", "internal/signin", "internal/throttle",
+		"caddymodule", "internal/store", "internal/session", "internal/account", "internal/signin", "internal/signinlog", "internal/throttle",
 	}, "state belongs to the service that knows what it means; pages, policy and the gate ask that service"},
+	{module + "/internal/signinlog", []string{"caddymodule"}, "who signs in only tells what happened; keeping it must never be his concern"},
 	{module + "/internal/store/redis", []string{"caddymodule"}, "which store there is, is wiring"},
 	{module + "/internal/store/bolt", []string{"caddymodule"}, "which store there is, is wiring"},
 }
@@ -92,16 +95,20 @@ var allowed = map[string]struct {
 	rooms  []string
 	reason string
 }{
-	"config":           {nil, "what an operator can say is plain values"},
-	"internal/mfa":     {nil, "the nouns stand in the middle and lean on nothing"},
-	"internal/seal":    {[]string{"internal/mfa"}, "it seals bytes for an owner, whatever they are"},
-	"internal/store":   {[]string{"internal/store"}, "a store keeps records, whatever is in them"},
-	"internal/policy":  {[]string{"internal/mfa", "internal/policy"}, "policy is facts in, decision out"},
-	"internal/legacy":  {nil, "it reads headers and nothing else"},
-	"internal/risk":    {[]string{"internal/mfa"}, "it is pure: facts in, level out"},
-	"internal/factor":  {[]string{"internal/factor", "internal/mfa"}, "a factor judges a proof and keeps nothing"},
-	"internal/gate":    {[]string{"internal/account", "internal/directory", "internal/factor/pass", "internal/legacy", "internal/mfa", "internal/policy", "internal/session"}, "the gate decides, and writes no answer"},
-	"internal/session": {[]string{"internal/mfa", "internal/seal", "internal/store"}, "sessions know nothing of what their proofs are worth"},
+	"config":             {nil, "what an operator can say is plain values"},
+	"internal/audit":     {[]string{"internal/mfa"}, "an event is plain values"},
+	"internal/mfa":       {nil, "the nouns stand in the middle and lean on nothing"},
+	"internal/seal":      {[]string{"internal/mfa"}, "it seals bytes for an owner, whatever they are"},
+	"internal/store":     {[]string{"internal/store"}, "a store keeps records, whatever is in them"},
+	"internal/policy":    {[]string{"internal/mfa", "internal/policy"}, "policy is facts in, decision out"},
+	"internal/legacy":    {nil, "it reads headers and nothing else"},
+	"internal/risk":      {[]string{"internal/mfa"}, "it is pure: facts in, level out"},
+	"internal/factor":    {[]string{"internal/factor", "internal/mfa"}, "a factor judges a proof and keeps nothing"},
+	"internal/gate":      {[]string{"internal/account", "internal/directory", "internal/factor/pass", "internal/legacy", "internal/mfa", "internal/policy", "internal/session"}, "the gate decides, and writes no answer"},
+	"internal/signinlog": {[]string{"internal/audit", "internal/mfa", "internal/store"}, "a log keeps what it is told, and asks nobody"},
+	"internal/session":   {[]string{"internal/mfa", "internal/seal", "internal/store"}, "sessions know nothing of what their proofs are worth"},
+	"internal/platform":  {nil, "it reads headers and nothing else"},
+	"internal/geoip":     {nil, "it knows addresses and countries, and not what hangs on them"},
 }
 
 // pure rooms have no clock, no randomness and no I/O.

@@ -42,7 +42,8 @@ func NewService(s store.Store, view *View, maxAge time.Duration, keys *seal.Keyr
 
 // Get gives an account as it is now, without the factors' data, for decisions about requests. It must not be changed.
 func (s *Service) Get(ctx context.Context, id mfa.UserID) (*Account, error) {
-	return s.view.Get(ctx, partition(id), id.String(), s.maxAge)
+	p := partition(id)
+	return s.view.Get(ctx, p, p[len(partitionPrefix):], s.maxAge)
 }
 
 // Load reads an account, with the factors' data.

@@ -1,8 +1,6 @@
 package admin
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"net/netip"
 	"slices"
@@ -11,53 +9,20 @@ import (
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
-	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
-	"github.com/caddy-mfa/caddy-mfa/internal/seal"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
-	"github.com/caddy-mfa/caddy-mfa/internal/store"
 )
 
-// people is a directory of a few.
-type people []*mfa.User
-
-func (p people) Name() string { return "file" }
-func (p people) find(is func(*mfa.User) bool) (*mfa.User, error) {
-	if i := slices.IndexFunc(p, is); i >= 0 {
-		return p[i], nil
-	}
-	return nil, directory.ErrUnknown
-}
-func (p people) ByName(_ context.Context, name string) (*mfa.User, error) {
-	return p.find(func(u *mfa.User) bool { return u.Canonical == name })
-}
-func (p people) ByID(_ context.Context, id string) (*mfa.User, error) {
-	return p.find(func(u *mfa.User) bool { return u.ID.ID == id })
-}
-func (p people) Authenticate(context.Context, string, string) (*mfa.User, error) {
-	return nil, directory.ErrPassword
-}
-func (p people) Users(context.Context) ([]*mfa.User, error) { return p, nil }
-
-func person(name string, change func(*mfa.User)) *mfa.User {
-	u := &mfa.User{ID: mfa.UserID{Directory: "file", ID: name}, Name: name, Canonical: name, Mark: "m"}
-	if change != nil {
-		change(u)
-	}
-	return u
-}
-
-type fixture struct {
-	t    *testing.T
+// asked is a fixture whose policies can be asked, and the gate that decides by them.
+type asked struct {
+	*fixture
 	gate *gate.Gate
-	now  time.Time
-	*Service
 }
 
-// newFixture has alice of finance with an app, bob without, carol who must use her app, and dora who is disabled.
-func newFixture(t *testing.T, policies ...policy.Policy) *fixture {
+// newAsked has alice of finance with an app, bob without, carol who must use her app, and dora who is disabled.
+func newAsked(t *testing.T, policies ...policy.Policy) *asked {
 	t.Helper()
 	rules, err := policy.New(policy.Model{
 		Defaults: policy.SecurityDefaults{Off: true}, Policies: policies, PerUser: policy.PerUserMFA{On: true},
@@ -69,26 +34,14 @@ func newFixture(t *testing.T, policies ...policy.Policy) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := seal.NewKeyring(bytes.Repeat([]byte{1}, seal.MinSecret))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := store.NewMemory()
-	users := directory.Directories{people{
-		person("alice", func(u *mfa.User) { u.Groups = []string{"Finance"} }), person("bob", nil), person("carol", nil),
-		person("dora", func(u *mfa.User) { u.Disabled = true }),
-	}}
-	accounts := account.NewService(s, account.NewView(s), time.Minute, keys)
-	sessions := session.NewManager(s, session.NewView(s), session.NewCodec(keys), session.Settings{Idle: time.Hour, Lifetime: 12 * time.Hour, Cache: time.Minute})
-	f := &fixture{
-		t: t, now: time.Now(), gate: &gate.Gate{Sessions: sessions, Accounts: accounts, Users: users, Policy: rules},
-		Service: &Service{
-			Users: users, Accounts: accounts, Sessions: sessions, Policy: rules, Applications: []string{"hr", "wiki"},
-			Country: func(a netip.Addr) (string, bool) { return "NL", a == netip.MustParseAddr("198.51.100.7") },
-		},
-	}
+	f := newFixture(t)
+	users := f.Users[0].(people)
+	users["alice"].Groups = []string{"Finance"}
+	users["dora"] = &mfa.User{ID: mfa.UserID{Directory: "file", ID: "dora"}, Name: "dora", Canonical: "dora", Mark: "m", Disabled: true}
+	f.Policy, f.Applications = rules, []string{"hr", "wiki"}
+	f.Country = func(a netip.Addr) (string, bool) { return "NL", a == netip.MustParseAddr("198.51.100.7") }
 	for _, name := range []string{"alice", "bob", "carol"} {
-		f.change(name, func(a *account.Account) {
+		f.update(name, func(a *account.Account) {
 			a.State.Created, a.State.Name = f.now, name
 			if name != "bob" {
 				a.Put(mfa.Credential{ID: "app", Method: mfa.TOTP, Data: []byte("{}")})
@@ -98,17 +51,10 @@ func newFixture(t *testing.T, policies ...policy.Policy) *fixture {
 			}
 		})
 	}
-	return f
+	return &asked{f, &gate.Gate{Sessions: f.Sessions, Accounts: f.Accounts, Users: f.Users, Policy: rules}}
 }
 
-func (f *fixture) change(name string, change func(*account.Account)) {
-	f.t.Helper()
-	if _, err := f.Accounts.Update(f.t.Context(), mfa.UserID{Directory: "file", ID: name}, f.now, func(a *account.Account) error { change(a); return nil }); err != nil {
-		f.t.Fatal(err)
-	}
-}
-
-func (f *fixture) ask(q Query) *WhatIf {
+func (f *asked) ask(q Query) *WhatIf {
 	f.t.Helper()
 	answer, err := f.WhatIf(f.t.Context(), q, f.now)
 	if err != nil {
@@ -150,7 +96,7 @@ func examples() []policy.Policy {
 }
 
 func TestWhatIfSaysWhatTheGateDoes(t *testing.T) {
-	f := newFixture(t, examples()...)
+	f := newAsked(t, examples()...)
 	verdicts := map[policy.Action]gate.Verdict{
 		policy.Allow: gate.Pass, policy.Verify: gate.StepUp, policy.Register: gate.StepUp, policy.Authenticate: gate.StepUp, policy.AcceptTerms: gate.StepUp,
 		policy.Block: gate.Refuse,
@@ -186,7 +132,7 @@ func TestWhatIfSaysWhatTheGateDoes(t *testing.T) {
 }
 
 // request comes in a session that has just begun.
-func (f *fixture) request(name, application string, client mfa.Client, methods []mfa.Method) *gate.Request {
+func (f *asked) request(name, application string, client mfa.Client, methods []mfa.Method) *gate.Request {
 	f.t.Helper()
 	user, err := f.find(f.t.Context(), name)
 	if err != nil {
@@ -204,7 +150,7 @@ func (f *fixture) request(name, application string, client mfa.Client, methods [
 }
 
 func TestWhatIfInGraphsWords(t *testing.T) {
-	f := newFixture(t, examples()...)
+	f := newAsked(t, examples()...)
 	home := mfa.Client{App: policy.Browser, Address: netip.MustParseAddr("192.0.2.1")}
 	for reason, tc := range map[string]struct {
 		query    Query
@@ -270,7 +216,7 @@ func TestWhatIfInGraphsWords(t *testing.T) {
 }
 
 func TestWhatIfSaysWhatIsAskedAndForHowLong(t *testing.T) {
-	f := newFixture(t, examples()...)
+	f := newAsked(t, examples()...)
 	office := mfa.Client{App: policy.Browser, Address: netip.MustParseAddr("203.0.113.9")}
 	d := f.ask(Query{User: "alice", Application: "hr", Client: office}).Decision
 	if !slices.Equal(d.Methods, []mfa.Method{mfa.TOTP}) || d.Requirement != "multiFactorAuthentication" || d.PasswordAge != 0 {
@@ -283,7 +229,7 @@ func TestWhatIfSaysWhatIsAskedAndForHowLong(t *testing.T) {
 }
 
 func TestWhatIfWarnsOfWhatMayNotBeMeant(t *testing.T) {
-	f := newFixture(t, examples()...)
+	f := newAsked(t, examples()...)
 	answer := f.ask(Query{User: "bob", Application: "payrol", Proofs: []mfa.Method{mfa.Password, mfa.TOTP}})
 	if len(answer.Warnings) != 2 || !strings.Contains(answer.Warnings[0], "hr, wiki") || !strings.Contains(answer.Warnings[1], "totp") {
 		t.Errorf("%q", answer.Warnings)

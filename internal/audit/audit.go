@@ -6,7 +6,6 @@ import (
 	"encoding/base32"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 )
@@ -59,50 +58,6 @@ type Event struct {
 	Reference   string // what the person sees on the page
 	By          string // who, if not the user himself: admin
 }
-
-// SignIn is one sign-in that came to an end, well or not, with the field names of the Graph resource type `signIn`.
-type SignIn struct {
-	ID                string    `json:"id"`
-	Created           time.Time `json:"createdDateTime"`
-	UserDisplayName   string    `json:"userDisplayName"`
-	UserPrincipalName string    `json:"userPrincipalName"`
-	UserID            string    `json:"userId"`
-	AppDisplayName    string    `json:"appDisplayName"`
-	IPAddress         string    `json:"ipAddress"`
-	ClientAppUsed     string    `json:"clientAppUsed"`
-	UserAgent         string    `json:"userAgent"`
-	CorrelationID     string    `json:"correlationId"`
-	ConditionalAccess string    `json:"conditionalAccessStatus"`
-	Requirement       string    `json:"authenticationRequirement"`
-	Details           []Detail  `json:"authenticationDetails"`
-	Status            Status    `json:"status"`
-	IsInteractive     bool      `json:"isInteractive"`
-}
-
-// Detail is one proof of a sign-in, as in Graph's authenticationDetail.
-type Detail struct {
-	Time      time.Time `json:"authenticationStepDateTime"`
-	Method    string    `json:"authenticationMethod"`
-	Succeeded bool      `json:"succeeded"`
-	Result    string    `json:"authenticationStepResultDetail"`
-}
-
-// Status is how a sign-in ended, as in Graph's signInStatus. The error code is zero for success.
-type Status struct {
-	ErrorCode     int    `json:"errorCode"`
-	FailureReason string `json:"failureReason,omitempty"`
-}
-
-// Error codes of Entra that mean here what they mean there.
-const (
-	CodeSuccess         = 0
-	CodeInvalidPassword = 50126 // InvalidUserNameOrPassword
-	CodeMFARequired     = 50074 // UserStrongAuthClientAuthNRequired
-	CodeMFADenied       = 500121
-	CodeThrottled       = 50053 // IdsLocked
-	CodeMustRegister    = 50072 // UserStrongAuthEnrollmentRequiredInterrupt
-	CodeBlocked         = 53003 // BlockedByConditionalAccess
-)
 
 // Sink takes what happened. It must not block.
 type Sink interface {

@@ -64,7 +64,8 @@ type Outcome struct {
 	Verdict  Verdict
 	Class    legacy.Class // of the credential that the request carries
 	Current  session.Current
-	User     *mfa.User // with Pass, StepUp and Refuse
+	User     *mfa.User        // with Pass, StepUp and Refuse
+	Account  *account.Account // his, without the factors' data
 	Decision policy.Decision
 	Err      error // with Unavailable
 }
@@ -127,7 +128,7 @@ func (g *Gate) decide(ctx context.Context, current session.Current, application 
 	}
 	facts := Facts(user, a, current.Session, current.Proofs, application, now)
 	facts.Client = *client
-	out := Outcome{Current: current, User: user, Decision: g.Policy.Decide(&facts)}
+	out := Outcome{Current: current, User: user, Account: a, Decision: g.Policy.Decide(&facts)}
 	switch out.Decision.Action {
 	case policy.Allow:
 		out.Verdict = Pass

@@ -57,6 +57,10 @@ func known(change func(*Facts)) *Facts {
 }
 
 func TestEachConditionAlone(t *testing.T) {
+	devices := func(exclude bool, rule string) func(*Policy) {
+		return func(p *Policy) { p.Conditions.Devices = &DeviceFilter{Exclude: exclude, Rule: rule} }
+	}
+	compliant := func(f *Facts) { f.Client.Device = mfa.Device{Known: true, Compliant: true, ID: "1", Name: "laptop-1"} }
 	for reason, tc := range map[string]struct {
 		policy func(*Policy)
 		facts  func(*Facts)
@@ -138,6 +142,16 @@ func TestEachConditionAlone(t *testing.T) {
 		"no country, and that is included": {func(p *Policy) { p.Conditions.Locations = []string{"at sea"} }, func(f *Facts) { f.Client.CountryKnown = true }, ""},
 		"a country without a database":     {func(p *Policy) { p.Conditions.Locations = []string{"benelux"} }, nil, NotEnoughInformation},
 		"excluded without a database":      {func(p *Policy) { p.Conditions.ExcludeLocations = []string{"benelux"} }, nil, NotEnoughInformation},
+
+		"devices of this kind, unknown":       {devices(false, `device.isCompliant -eq True`), nil, UnmetDevices},
+		"devices of this kind":                {devices(false, `device.isCompliant -eq True`), compliant, ""},
+		"devices of another kind":             {devices(false, `device.trustType -eq "ServerAD"`), compliant, UnmetDevices},
+		"all but these, unknown":              {devices(true, `device.isCompliant -eq True -or device.trustType -eq "ServerAD"`), nil, ""},
+		"all but these":                       {devices(true, `device.isCompliant -eq True -or device.trustType -eq "ServerAD"`), compliant, UnmetDevices},
+		"not of this kind, unknown":           {devices(false, `device.deviceOwnership -ne "Company"`), nil, ""},
+		"of the company":                      {devices(false, `device.deviceOwnership -eq "Company" -and device.operatingSystem -eq "Windows"`), compliant, ""},
+		"a system that the client claims":     {devices(true, `device.operatingSystem -eq "Windows"`), nil, ""},
+		"a device that claims to be in order": {devices(true, `device.isCompliant -eq True`), func(f *Facts) { f.Client.Device.Compliant = true }, ""},
 
 		"disabled":    {func(p *Policy) { p.State = Disabled }, nil, UnmetState},
 		"report-only": {func(p *Policy) { p.State = ReportOnly }, nil, ""},
@@ -431,16 +445,18 @@ func TestMistakesInPolicies(t *testing.T) {
 		change func(*Policy)
 		want   string
 	}{
-		"no state":                     {func(p *Policy) { p.State = "" }, "its state is"},
-		"no users":                     {func(p *Policy) { p.Conditions.Users = Users{} }, "no users"},
-		"no target":                    {func(p *Policy) { p.Conditions.Applications = nil }, "neither applications nor a user action"},
-		"two targets":                  {func(p *Policy) { p.Conditions.UserActions = []UserAction{RegisterSecurityInfo} }, "only one"},
-		"nothing demanded":             {func(p *Policy) { p.Grant = Grant{} }, "demands nothing"},
-		"a place that there is not":    {func(p *Policy) { p.Conditions.ExcludeLocations = []string{"moon"} }, `"moon"`},
-		"a strength that there is not": {func(p *Policy) { p.Grant = Grant{Strength: "superb"} }, `"superb"`},
-		"terms that there are not":     {func(p *Policy) { p.Grant = Grant{Terms: []string{"none"}} }, `"none"`},
-		"risk, which nothing detects":  {func(p *Policy) { p.Conditions.SignInRisk = []Risk{HighRisk} }, "risk"},
-		"a password that can't change": {func(p *Policy) { p.Grant = Grant{PasswordChange: true} }, "password"},
+		"no state":                       {func(p *Policy) { p.State = "" }, "its state is"},
+		"no users":                       {func(p *Policy) { p.Conditions.Users = Users{} }, "no users"},
+		"no target":                      {func(p *Policy) { p.Conditions.Applications = nil }, "neither applications nor a user action"},
+		"two targets":                    {func(p *Policy) { p.Conditions.UserActions = []UserAction{RegisterSecurityInfo} }, "only one"},
+		"nothing demanded":               {func(p *Policy) { p.Grant = Grant{} }, "demands nothing"},
+		"a place that there is not":      {func(p *Policy) { p.Conditions.ExcludeLocations = []string{"moon"} }, `"moon"`},
+		"a strength that there is not":   {func(p *Policy) { p.Grant = Grant{Strength: "superb"} }, `"superb"`},
+		"terms that there are not":       {func(p *Policy) { p.Grant = Grant{Terms: []string{"none"}} }, `"none"`},
+		"a rule that isn't one":          {func(p *Policy) { p.Conditions.Devices = &DeviceFilter{Rule: "device.isCompliant"} }, "device filter"},
+		"a rule about what nobody knows": {func(p *Policy) { p.Conditions.Devices = &DeviceFilter{Rule: `device.model -eq "X"`} }, "device.model"},
+		"risk, which nothing detects":    {func(p *Policy) { p.Conditions.SignInRisk = []Risk{HighRisk} }, "risk"},
+		"a password that can't change":   {func(p *Policy) { p.Grant = Grant{PasswordChange: true} }, "password"},
 	} {
 		t.Run(reason, func(t *testing.T) {
 			_, err := New(ca(everybody(tc.change)))
@@ -506,7 +522,9 @@ func BenchmarkDecide(b *testing.B) {
 // TestDecidingAllocatesNothing holds for as many policies as are decided about inline.
 func TestDecidingAllocatesNothing(t *testing.T) {
 	for _, n := range []int{1, 200} {
-		set := of(crowd(n))
+		m := crowd(n)
+		m.Policies[0].Conditions.Devices = &DeviceFilter{Exclude: true, Rule: `device.isCompliant -eq True`}
+		set := of(m)
 		f := known(func(f *Facts) { f.Proofs, f.Entered = proofs(mfa.Password, mfa.TOTP), true })
 		if allocations := testing.AllocsPerRun(100, func() { set.Decide(f) }); allocations != 0 {
 			t.Errorf("%d policies: %v allocations", n, allocations)

@@ -60,6 +60,9 @@ func (s *Set) circumstances(p *compiled, f *Facts, c *mfa.Client) (unmet Unmet, 
 	case unknown:
 		uncertain = true
 	}
+	if p.filter != nil && p.matchesDevice(c) == cond.Devices.Exclude {
+		return UnmetDevices, false
+	}
 	for _, risk := range []struct {
 		levels []Risk
 		is     Risk

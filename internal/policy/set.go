@@ -11,6 +11,7 @@ import (
 	"github.com/gaissmai/bart"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/policy/filter"
 )
 
 // Model is everything that an operator has said about policy.
@@ -58,6 +59,7 @@ type compiled struct {
 	*Policy
 	locations, excludeLocations []place
 	strength                    combinations
+	filter                      *filter.Rule
 	terms                       []Terms
 }
 
@@ -208,13 +210,17 @@ func (c *compiler) compile(i, words int) {
 		out.terms = append(out.terms, t)
 	}
 	out.locations, out.excludeLocations = c.places(cond.Locations), c.places(cond.ExcludeLocations)
-	if cond.Devices != nil {
-		c.wrong("it has a device filter, which is not available in this version of caddy-mfa")
+	if d := cond.Devices; d != nil {
+		rule, err := filter.Parse(d.Rule, filter.DeviceAttributes)
+		if err != nil {
+			c.wrong("device filter: %v", err)
+		}
+		out.filter = rule
 	}
 	needs := &c.set.needs
 	needs.Address = needs.Address || len(out.locations)+len(out.excludeLocations) > 0
-	needs.Platform = needs.Platform || len(cond.Platforms)+len(cond.ExcludePlatforms) > 0
-	needs.Device = needs.Device || grant.CompliantDevice || grant.DomainJoinedDevice
+	needs.Platform = needs.Platform || len(cond.Platforms)+len(cond.ExcludePlatforms) > 0 || out.filter != nil
+	needs.Device = needs.Device || out.filter != nil || grant.CompliantDevice || grant.DomainJoinedDevice
 
 	for _, key := range cond.Users.principals() {
 		c.set.users.entry(key, words).include.set(i)

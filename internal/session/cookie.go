@@ -5,12 +5,14 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/gorilla/securecookie"
 	"github.com/maypok86/otter/v2"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
+	"github.com/caddy-mfa/caddy-mfa/internal/store"
 )
 
 // ErrCookie says that a cookie's value is not one that we have made.
@@ -67,7 +69,7 @@ func CookieValue(r *http.Request, name string, secure bool) string {
 	return value
 }
 
-// Key is what a session cookie holds.
+// Key is what a session cookie holds. It is not copied: what is looked up by it stays beside it.
 type Key struct {
 	User  mfa.UserID
 	ID    string // of the session
@@ -75,11 +77,13 @@ type Key struct {
 
 	partition string        // of the user's sessions
 	hash      mfa.TokenHash // of Token
+
+	place atomic.Pointer[store.Place[*kept]] // of the session, in its manager's view; nil until it is looked for
 }
 
 // newKey completes a key with what is looked up by it on every request.
-func newKey(user mfa.UserID, id string, token [mfa.TokenSize]byte) Key {
-	return Key{user, id, token, Partition(user), mfa.HashToken(token)}
+func newKey(user mfa.UserID, id string, token [mfa.TokenSize]byte) *Key {
+	return &Key{User: user, ID: id, Token: token, partition: Partition(user), hash: mfa.HashToken(token)}
 }
 
 const idSize = 16
@@ -88,7 +92,7 @@ const idSize = 16
 // one with every request.
 type Codec struct {
 	codecs []securecookie.Codec
-	opened *otter.Cache[string, Key]
+	opened *otter.Cache[string, *Key]
 }
 
 // maxOpened is how many opened values are remembered.
@@ -100,7 +104,7 @@ const maxCookie = 2048
 // NewCodec makes a codec with keys derived from the operator's secrets. It opens what any of them has sealed.
 func NewCodec(keys *seal.Keyring) *Codec {
 	hash, block := keys.Keys("session cookie hash", 32), keys.Keys("session cookie block", 32)
-	c := &Codec{opened: otter.Must(&otter.Options[string, Key]{MaximumSize: maxOpened})}
+	c := &Codec{opened: otter.Must(&otter.Options[string, *Key]{MaximumSize: maxOpened})}
 	for i := range hash {
 		sc := securecookie.New(hash[i], block[i])
 		// How old a cookie may be, the store says: it knows when the session ends.
@@ -115,7 +119,7 @@ func NewCodec(keys *seal.Keyring) *Codec {
 const cookieFormat = 1
 
 // Encode seals a key.
-func (c *Codec) Encode(k Key) (string, error) {
+func (c *Codec) Encode(k *Key) (string, error) {
 	id, err := hex.DecodeString(k.ID)
 	if err != nil || len(id) != idSize {
 		return "", errors.New("session id is not 16 bytes in hex")
@@ -127,9 +131,9 @@ func (c *Codec) Encode(k Key) (string, error) {
 }
 
 // Decode opens what Encode made. The error is ErrCookie.
-func (c *Codec) Decode(value string) (Key, error) {
+func (c *Codec) Decode(value string) (*Key, error) {
 	if value == "" || len(value) > maxCookie {
-		return Key{}, ErrCookie
+		return nil, ErrCookie
 	}
 	// What was opened once stays open: a key says nothing about whether its session still lives.
 	if key, ok := c.opened.GetIfPresent(value); ok {
@@ -142,20 +146,20 @@ func (c *Codec) Decode(value string) (Key, error) {
 	return key, err
 }
 
-func (c *Codec) open(value string) (Key, error) {
+func (c *Codec) open(value string) (*Key, error) {
 	for _, codec := range c.codecs {
 		var plain []byte
 		if codec.Decode(CookieName, value, &plain) != nil {
 			continue
 		}
 		if len(plain) < 1+idSize+mfa.TokenSize || plain[0] != cookieFormat {
-			return Key{}, ErrCookie
+			return nil, ErrCookie
 		}
 		user, err := mfa.ParseUserID(string(plain[1+idSize+mfa.TokenSize:]))
 		if err != nil {
-			return Key{}, ErrCookie
+			return nil, ErrCookie
 		}
 		return newKey(user, hex.EncodeToString(plain[1:1+idSize]), [mfa.TokenSize]byte(plain[1+idSize:])), nil
 	}
-	return Key{}, ErrCookie
+	return nil, ErrCookie
 }

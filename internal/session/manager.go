@@ -128,7 +128,7 @@ type Current struct {
 	Session *mfa.Session
 	Proofs  mfa.Proofs // what was proven, as far as this token knows
 
-	key  Key
+	key  *Key
 	kept *kept
 }
 
@@ -145,8 +145,18 @@ func (m *Manager) Load(ctx context.Context, cookie, host string, now time.Time) 
 	return m.load(ctx, key, host, now)
 }
 
-func (m *Manager) load(ctx context.Context, key Key, host string, now time.Time) (Current, error) {
-	k, err := m.view.Get(ctx, key.partition, key.ID, m.settings.Cache)
+// place is where the key's session is kept.
+func (m *Manager) place(key *Key) *store.Place[*kept] {
+	p := key.place.Load()
+	if p == nil {
+		p = m.view.Place(key.partition, key.ID)
+		key.place.Store(p)
+	}
+	return p
+}
+
+func (m *Manager) load(ctx context.Context, key *Key, host string, now time.Time) (Current, error) {
+	k, err := m.view.At(ctx, m.place(key), m.settings.Cache)
 	if err != nil {
 		return Current{}, err
 	}
@@ -175,7 +185,7 @@ func (m *Manager) Again(ctx context.Context, c Current, now time.Time) (Current,
 		return again, err
 	}
 	// The token may have been replaced since. That doesn't end a connection that was opened with it.
-	k, err := m.view.Get(ctx, c.key.partition, c.key.ID, m.settings.Cache)
+	k, err := m.view.At(ctx, m.place(c.key), m.settings.Cache)
 	if err != nil {
 		return Current{}, err
 	}

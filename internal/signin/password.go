@@ -145,7 +145,7 @@ func (s *Service) passwordRefused(c Client, user *mfa.User, reason string) {
 	}
 	e.User, e.UserID = user.Canonical, user.ID
 	s.audit(c, e)
-	s.signIn(c, user, nil, audit.Status{ErrorCode: audit.CodeInvalidPassword, FailureReason: "Invalid user name or password."})
+	s.failed(c, user, nil, audit.Status{ErrorCode: audit.CodeInvalidPassword, FailureReason: "Invalid user name or password."})
 }
 
 // firstSignIn notes who has signed in, and starts the clock of the grace period at the first time.

@@ -83,7 +83,12 @@ type Service struct {
 	App        mfa.Registrar             // the authenticator app
 	Factors    map[mfa.Method]mfa.Factor // every method that can be verified
 	Sink       audit.Sink
-	Log        *slog.Logger
+
+	// Describe names browser and system of a User-Agent, for the log; nil: nobody does.
+	Describe func(userAgent string) (browser, system string)
+
+	Verdicts *Verdicts
+	Log      *slog.Logger
 }
 
 // Client is the browser that somebody signs in with, and what it asks for.
@@ -200,10 +205,10 @@ func (s *Service) finish(c Client, before State, st *State, cookie string) (Cook
 			return Cookies{}, fmt.Errorf("sealing known browser: %w", err)
 		}
 		s.audit(c, audit.Event{Type: audit.SignedIn, User: st.User.Canonical, UserID: st.User.ID, Session: st.Current.Session.ID, Reason: string(st.Decision.Reason)})
-		s.signIn(c, st.User, st.Current.Proofs, audit.Status{ErrorCode: audit.CodeSuccess})
+		s.ended(c, st, audit.Status{ErrorCode: audit.CodeSuccess})
 	case Blocked:
 		s.audit(c, audit.Event{Type: audit.AccessRefused, User: st.User.Canonical, UserID: st.User.ID, Session: st.Current.Session.ID, Reason: string(st.Decision.Reason)})
-		s.signIn(c, st.User, st.Current.Proofs, audit.Status{ErrorCode: audit.CodeBlocked, FailureReason: string(st.Decision.Reason)})
+		s.ended(c, st, statusOf(st.Decision))
 	}
 	return cookies, nil
 }
@@ -249,30 +254,4 @@ func (s *Service) elevate(ctx context.Context, c Client, st State, a *account.Ac
 		return st, "", err
 	}
 	return s.state(c, st.User, a, current), cookie, nil
-}
-
-func (s *Service) audit(c Client, e audit.Event) {
-	e.Host, e.Application, e.Address, e.Reference = c.Host, c.Application, c.Address, c.Reference
-	s.Sink.Audit(e)
-}
-
-func (s *Service) signIn(c Client, user *mfa.User, proofs mfa.Proofs, status audit.Status) {
-	r := audit.SignIn{
-		ID: c.Reference, CorrelationID: c.Reference, Created: c.Now, UserDisplayName: user.DisplayName, UserPrincipalName: user.Canonical,
-		AppDisplayName: c.Application, ClientAppUsed: "Browser", UserAgent: c.UserAgent, ConditionalAccess: "notApplied",
-		Requirement: "multiFactorAuthentication", Status: status, IsInteractive: true, Details: []audit.Detail{},
-	}
-	if c.Address.IsValid() {
-		r.IPAddress = c.Address.String()
-	}
-	if !user.ID.IsZero() {
-		r.UserID = user.ID.String()
-	}
-	if s.Policy.Defaults.Off {
-		r.Requirement = "singleFactorAuthentication"
-	}
-	for _, p := range proofs {
-		r.Details = append(r.Details, audit.Detail{Time: p.At, Method: string(p.Method), Succeeded: true, Result: "succeeded"})
-	}
-	s.Sink.SignIn(r)
 }

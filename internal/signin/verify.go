@@ -93,5 +93,5 @@ func (s *Service) factorRefused(c Client, st State, m mfa.Method, err error) {
 		return
 	}
 	s.audit(c, e)
-	s.signIn(c, st.User, st.Current.Proofs, audit.Status{ErrorCode: audit.CodeMFADenied, FailureReason: "Authentication failed during strong authentication request."})
+	s.failed(c, st.User, st.Current.Proofs, audit.Status{ErrorCode: audit.CodeMFADenied, FailureReason: "Authentication failed during strong authentication request."})
 }

@@ -15,7 +15,7 @@ import (
 type View[T any] struct {
 	store Store
 	load  func(ctx context.Context, partition, key string) (T, error)
-	cache *otter.Cache[viewKey, viewEntry[T]]
+	cache *otter.Cache[viewKey, *Place[T]]
 	stop  func()
 
 	closed atomic.Bool
@@ -32,6 +32,14 @@ const viewShards = 1 << 12
 
 type viewKey struct{ partition, key string }
 
+// Place is where a view keeps one value. It can be held on to, and then costs no look-up: what is in it is not trusted for longer.
+type Place[T any] struct {
+	view           *View[T]
+	partition, key string
+	changes        *atomic.Uint64 // of the partition
+	entry          atomic.Pointer[viewEntry[T]]
+}
+
 type viewEntry[T any] struct {
 	value   T
 	changes uint64
@@ -39,7 +47,10 @@ type viewEntry[T any] struct {
 }
 
 // holds says whether the entry is true and young enough, when a partition has changed so many times.
-func (e viewEntry[T]) holds(changes uint64, now time.Time, maxAge time.Duration) bool {
+func (e *viewEntry[T]) holds(changes uint64, now time.Time, maxAge time.Duration) bool {
+	if e == nil {
+		return false
+	}
 	age := now.Sub(e.read)
 	return e.changes == changes && age >= 0 && age < maxAge
 }
@@ -49,7 +60,7 @@ func NewView[T any](s Store, size int, load func(ctx context.Context, partition,
 	v := &View[T]{
 		store: s,
 		load:  load,
-		cache: otter.Must(&otter.Options[viewKey, viewEntry[T]]{MaximumSize: size}),
+		cache: otter.Must(&otter.Options[viewKey, *Place[T]]{MaximumSize: size}),
 		seed:  maphash.MakeSeed(),
 	}
 	v.stop = s.Watch(v.changed)
@@ -77,36 +88,55 @@ func (v *View[T]) shard(partition string) *atomic.Uint64 {
 	return &v.changes[maphash.String(v.seed, partition)%viewShards]
 }
 
-// Get gives the value for a key, from what is kept if that is true and was read less than maxAge ago, else from load.
-// The value is shared: the caller must not change it. An error of load is returned, and not kept.
+// Place gives the place of a key.
+func (v *View[T]) Place(partition, key string) *Place[T] {
+	k := viewKey{partition, key}
+	if p, ok := v.cache.GetIfPresent(k); ok {
+		return p
+	}
+	p, _ := v.cache.SetIfAbsent(k, &Place[T]{view: v, partition: partition, key: key, changes: v.shard(partition)})
+	return p
+}
+
+// Get gives the value for a key, as At does for its place.
 func (v *View[T]) Get(ctx context.Context, partition, key string, maxAge time.Duration) (T, error) {
-	shard := v.shard(partition)
+	return v.At(ctx, v.Place(partition, key), maxAge)
+}
+
+// At gives the value for a place, from what is kept if that is true and was read less than maxAge ago, else from load. Of another
+// view's place it takes only which value that is. The value is shared: the caller must not change it. An error of load is returned, and not kept.
+func (v *View[T]) At(ctx context.Context, p *Place[T], maxAge time.Duration) (T, error) {
+	if p.view != v {
+		p = v.Place(p.partition, p.key)
+	}
 	// Both are read before the store is: a change, or a gap in the news, that comes while it is being read makes
 	// the entry untrue from the start.
-	changes, fresh := shard.Load(), v.store.Fresh() && !v.closed.Load()
+	changes, fresh := p.changes.Load(), v.store.Fresh() && !v.closed.Load()
 	if !fresh || maxAge <= 0 {
 		v.misses.Add(1)
-		return v.load(ctx, partition, key)
+		return v.load(ctx, p.partition, p.key)
 	}
-	k, now := viewKey{partition, key}, time.Now()
-	if e, ok := v.cache.GetIfPresent(k); ok && e.holds(changes, now, maxAge) {
+	now := time.Now()
+	if e := p.entry.Load(); e.holds(changes, now, maxAge) {
 		v.hits.Add(1)
 		return e.value, nil
 	}
 	v.misses.Add(1)
-	value, err := v.load(ctx, partition, key)
+	value, err := v.load(ctx, p.partition, p.key)
 	if err != nil {
 		return value, err
 	}
-	mine := viewEntry[T]{value, changes, now}
-	// Whoever has read the same at the same time gets the same value: what hangs on it is shared too.
-	e, _ := v.cache.Compute(k, func(e viewEntry[T], found bool) (viewEntry[T], otter.ComputeOp) {
-		if found && e.holds(shard.Load(), time.Now(), maxAge) {
-			return e, otter.CancelOp
+	mine := &viewEntry[T]{value, changes, now}
+	for {
+		// Whoever has read the same at the same time gets the same value: what hangs on it is shared too.
+		e := p.entry.Load()
+		if e.holds(p.changes.Load(), time.Now(), maxAge) {
+			return e.value, nil
 		}
-		return mine, otter.WriteOp
-	})
-	return e.value, nil
+		if p.entry.CompareAndSwap(e, mine) {
+			return value, nil
+		}
+	}
 }
 
 // Counts says how many values came from memory and how many were read, since the view was made.

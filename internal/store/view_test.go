@@ -153,6 +153,50 @@ func TestClosedViewReadsThrough(t *testing.T) {
 	f.want("a", "2")
 }
 
+func TestPlaceIsNotTrustedForLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newViewFixture(t)
+		place := f.view.Place("a", "k")
+		want := func(value string) {
+			t.Helper()
+			if got, err := f.view.At(context.Background(), place, time.Minute); err != nil || got != value {
+				t.Fatalf("%q, %v; want %q", got, err, value)
+			}
+		}
+		f.put("a", "1", true)
+		want("1")
+		f.put("a", "2", true) // told
+		want("2")
+		f.put("a", "3", false) // not told
+		want("2")
+		time.Sleep(time.Minute)
+		want("3")
+		f.put("a", "4", false)
+		f.view.Forget("a")
+		want("4")
+		f.put("a", "5", false)
+		f.store.stale.Store(true)
+		want("5")
+		f.store.stale.Store(false)
+		f.view.cache.InvalidateAll() // there is room for others
+		f.put("a", "6", true)
+		want("6")
+		f.view.Close()
+		f.put("a", "7", true)
+		want("7")
+	})
+}
+
+func TestPlaceOfAnotherViewHoldsNothing(t *testing.T) {
+	f, other := newViewFixture(t), newViewFixture(t)
+	other.put("a", "theirs", true)
+	other.want("a", "theirs")
+	f.put("a", "mine", true)
+	if got, err := f.view.At(context.Background(), other.view.Place("a", "k"), time.Minute); err != nil || got != "mine" {
+		t.Fatal(got, err)
+	}
+}
+
 func TestViewNeverGoesBack(t *testing.T) {
 	f := newViewFixture(t)
 	f.put("a", "0", true)

@@ -1,0 +1,99 @@
+package signin
+
+import (
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
+	"github.com/caddy-mfa/caddy-mfa/internal/audit"
+	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/policy"
+)
+
+func (s *Service) audit(c Client, e audit.Event) {
+	e.Host, e.Application, e.Address, e.Reference = c.Host, c.Application, c.Address, c.Reference
+	s.Sink.Audit(e)
+}
+
+// Note tells the sign-in log of a request whose verdict is another than the last one, see Verdicts.
+func (s *Service) Note(c Client, out *gate.Outcome) {
+	r := s.record(c, out.User, out.Current.Proofs, statusOf(out.Decision))
+	r.IsInteractive = out.Decision.Action != policy.Allow
+	s.decided(c, &r, out.User, out.Account, out.Current.Session, out.Current.Proofs)
+	s.Sink.SignIn(r)
+}
+
+// ended tells the sign-in log of a sign-in or a step-up that has come to an end.
+func (s *Service) ended(c Client, st *State, status audit.Status) {
+	r := s.record(c, st.User, st.Current.Proofs, status)
+	s.decided(c, &r, st.User, st.Account, st.Current.Session, st.Current.Proofs)
+	s.Sink.SignIn(r)
+}
+
+// failed tells it of one that failed before anything was decided.
+func (s *Service) failed(c Client, user *mfa.User, proofs mfa.Proofs, status audit.Status) {
+	s.Sink.SignIn(s.record(c, user, proofs, status))
+}
+
+// statusOf is how a decision stands in the log.
+func statusOf(d policy.Decision) audit.Status {
+	switch d.Action {
+	case policy.Allow:
+		return audit.Status{ErrorCode: audit.CodeSuccess}
+	case policy.Register:
+		return audit.Status{ErrorCode: audit.CodeMustRegister, FailureReason: string(d.Reason)}
+	case policy.Block:
+		return audit.Status{ErrorCode: audit.CodeBlocked, FailureReason: string(d.Reason)}
+	}
+	return audit.Status{ErrorCode: audit.CodeMFARequired, FailureReason: string(d.Reason)}
+}
+
+// decided adds what each policy had to do with it. It is the evaluation that has decided.
+func (s *Service) decided(c Client, r *audit.SignIn, user *mfa.User, a *account.Account, ses *mfa.Session, proofs mfa.Proofs) {
+	facts := c.facts(user, a, ses, proofs)
+	d, results := s.Policy.Explain(&facts)
+	if !d.MFA {
+		r.Requirement = audit.SingleFactor
+	}
+	for _, result := range results {
+		applied := audit.PolicyResult(result.Applied())
+		switch {
+		case applied == audit.PolicyFailure:
+			r.ConditionalAccess = audit.AccessFailure
+		case applied == audit.PolicySuccess && r.ConditionalAccess == audit.AccessNotApplied:
+			r.ConditionalAccess = audit.AccessSuccess
+		}
+		r.Policies = append(r.Policies, audit.AppliedPolicy{
+			ID: result.Policy.ID, DisplayName: result.Policy.Name, Result: applied,
+			GrantControls: result.Policy.GrantControls(), SessionControls: result.Policy.SessionControls(),
+		})
+	}
+}
+
+// record begins a record of the sign-in log.
+func (s *Service) record(c Client, user *mfa.User, proofs mfa.Proofs, status audit.Status) audit.SignIn {
+	r := audit.SignIn{
+		ID: c.Reference, CorrelationID: c.Reference, Created: c.Now, UserDisplayName: user.DisplayName, UserPrincipalName: user.Canonical,
+		AppDisplayName: c.Application, ClientAppUsed: audit.ClientBrowser, UserAgent: c.UserAgent, ConditionalAccess: audit.AccessNotApplied,
+		Requirement: audit.MultiFactor, Status: status, IsInteractive: true, Details: []audit.Detail{}, Policies: []audit.AppliedPolicy{},
+		Device: audit.DeviceDetail{
+			DeviceID: c.Device.ID, DisplayName: c.Device.Name, IsCompliant: c.Device.Compliant, IsManaged: c.Device.Known,
+		},
+		Location:  audit.Location{CountryOrRegion: c.Country},
+		RiskLevel: audit.RiskNone, RiskState: audit.RiskNone,
+	}
+	if c.Device.DomainJoined {
+		r.Device.TrustType = "ServerAD"
+	}
+	if s.Describe != nil {
+		r.Device.Browser, r.Device.OperatingSystem = s.Describe(c.UserAgent)
+	}
+	if c.Address.IsValid() {
+		r.IPAddress = c.Address.String()
+	}
+	if !user.ID.IsZero() {
+		r.UserID = user.ID.String()
+	}
+	for _, p := range proofs {
+		r.Details = append(r.Details, audit.Detail{Time: p.At, Method: string(p.Method), Succeeded: true, Result: "succeeded"})
+	}
+	return r
+}
