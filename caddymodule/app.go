@@ -319,8 +319,8 @@ func (a *App) start() (*runtime, error) {
 		gate: g, portal: pages, signin: service, connections: a.live.connections, sink: a.sink,
 		admin: &admin.Service{
 			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
+			Policy: rules, Applications: a.applications(),
 			PerUserNoEffect: perUserNoEffect(rules),
-			Policy:          rules, Applications: a.applications(),
 		},
 		stop: stop, done: &sync.WaitGroup{},
 	}

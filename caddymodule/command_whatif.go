@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,7 +18,6 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 )
 
-// policyCommand holds the commands about policy.
 func policyListCommand() *cobra.Command {
 	s := &server{}
 	c := &cobra.Command{
@@ -34,6 +35,34 @@ func policyListCommand() *cobra.Command {
 	return c
 }
 
+func policyExportCommand() *cobra.Command {
+	s := &server{}
+	c := &cobra.Command{
+		Use: "export", Short: "Write the policies of the running server as Graph JSON", Args: cobra.NoArgs,
+		Long: `Write the policies of the running server as Microsoft Graph has them, with names in place of ids. "mfa policy import" and "policies
+import" read them back as they were.`,
+	}
+	s.flags(c)
+	output := c.Flags().StringP("output", "o", "", "write to this file")
+	c.RunE = run(func(c *cobra.Command, _ []string) error {
+		var answer json.RawMessage
+		if err := s.call(http.MethodGet, "/mfa/policies/graph", nil, &answer); err != nil {
+			return err
+		}
+		var text bytes.Buffer
+		if err := json.Indent(&text, answer, "", "  "); err != nil {
+			return err
+		}
+		text.WriteByte('\n')
+		if *output != "" {
+			return writeFile(*output, text.Bytes())
+		}
+		_, err := c.OutOrStdout().Write(text.Bytes())
+		return err
+	})
+	return c
+}
+
 func printPolicies(w io.Writer, list []config.Policy) {
 	if len(list) == 0 {
 		fmt.Fprintln(w, "There are no policies.")
@@ -43,7 +72,7 @@ func printPolicies(w io.Writer, list []config.Policy) {
 	fmt.Fprintln(t, "NAME\tSTATE\tUSERS\tGUARDS\tCONDITIONS\tCONTROLS")
 	for i := range list {
 		p := &list[i]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, p.State, without(p.Users, p.ExcludeUsers), guards(p), dash(conditions(p)), dash(controlsOf(p)))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", plain(p.Name), p.State, plain(without(p.Users, p.ExcludeUsers)), plain(guards(p)), dash(plain(conditions(p))), dash(plain(controlsOf(p))))
 	}
 	t.Flush()
 }
@@ -195,9 +224,9 @@ func printWhatIf(w io.Writer, a *admin.WhatIf) {
 			state := wordOf(states, p.State)
 			if applies {
 				controls := append(p.GrantControls[:len(p.GrantControls):len(p.GrantControls)], p.SessionControls...)
-				fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", p.DisplayName, state, dash(strings.Join(controls, ", ")), results[p.Result], dash(reasonWords(a, p.Reason)))
+				fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", plain(p.DisplayName), state, dash(plain(strings.Join(controls, ", "))), results[p.Result], dash(reasonWords(a, p.Reason)))
 			} else {
-				fmt.Fprintf(t, "  %s\t%s\t%s\n", p.DisplayName, state, dash(reasonWords(a, p.Reason)))
+				fmt.Fprintf(t, "  %s\t%s\t%s\n", plain(p.DisplayName), state, dash(reasonWords(a, p.Reason)))
 			}
 		}
 		t.Flush()
