@@ -170,10 +170,13 @@ func TestInABrowserAStepUpAsksOnlyForWhatIsMissing(t *testing.T) {
 	third := chromium.Profile(t, "en").Open(p.URL + "/wiki/").Want("User name")
 	password(third, "alice")
 	landed(t, third, "/wiki/")
-	lab.Eval[bool](third, `document.body.insertAdjacentHTML("beforeend", "<form method=post action=/payroll/save><button>Send</button></form><iframe src=/payroll/part></iframe>") || true`)
-	lab.Eventually(t, 10*time.Second, "the frame", func() bool {
-		return strings.Contains(lab.EvalInFrame[string](third, `document.body.innerText`), "This part of the page is shown after one more step.")
-	})
+	lab.Eval[bool](third, `new Promise(done => {
+		document.body.insertAdjacentHTML("beforeend", "<form method=post action=/payroll/save><button>Send</button></form>");
+		const f = document.createElement("iframe"); f.onload = () => done(true); f.src = "/payroll/part"; document.body.append(f);
+	})`)
+	if said := lab.EvalInFrame[string](third, `document.body.innerText`); !strings.Contains(said, "This part of the page is shown after one more step.") {
+		t.Errorf("the frame says %q", said)
+	}
 	up.Forget()
 	third.Click("Send").Want("One more step").Want("What you typed was not sent.")
 	if third.Says("signed out") {
