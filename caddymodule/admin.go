@@ -102,7 +102,19 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 		if lifetime < pass.MinLifetime || lifetime > pass.MaxLifetime {
 			return nil, badInput{fmt.Errorf("a temporary access pass lasts from %v to %v, not %v", config.Duration(pass.MinLifetime), config.Duration(pass.MaxLifetime), config.Duration(lifetime))}
 		}
-		return s.NewPass(r.Context(), r.PathValue("name"), lifetime, once, time.Now())
+		now := time.Now()
+		start, err := passStart(r.FormValue("start"), now)
+		if err != nil {
+			return nil, badInput{err}
+		}
+		return s.NewPass(r.Context(), r.PathValue("name"), start, lifetime, once, now)
+	})
+	handle("POST /mfa/users/{name}/state", func(r *http.Request) (any, error) {
+		state, err := admin.ParseState(r.FormValue("state"))
+		if err != nil {
+			return nil, badInput{err}
+		}
+		return s.SetState(r.Context(), r.PathValue("name"), state, time.Now())
 	})
 	handle("POST /mfa/users/{name}/reset", func(r *http.Request) (any, error) {
 		return s.Reset(r.Context(), r.PathValue("name"), time.Now())
@@ -126,6 +138,23 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 		return nil, errors.Join(errNoEndpoint, err)
 	})
 	return mux
+}
+
+// passStart reads when a pass begins to be good: zero for at once.
+func passStart(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	start, err := time.Parse(time.RFC3339, text)
+	switch {
+	case err != nil:
+		return time.Time{}, fmt.Errorf("start is a time as in 2026-12-01T09:00:00+01:00, not %q", text)
+	case start.Before(now.Add(-time.Minute)): // who writes this very minute means now
+		return time.Time{}, fmt.Errorf("start is in the past: %s; leave it out for a pass that is good at once", text)
+	case start.After(now.Add(pass.MaxAhead)):
+		return time.Time{}, fmt.Errorf("a temporary access pass starts at most %v ahead, not at %s", config.Duration(pass.MaxAhead), text)
+	}
+	return start.UTC(), nil
 }
 
 var errNoEndpoint = errors.New("there is no such endpoint")

@@ -318,6 +318,7 @@ func (a *App) start() (*runtime, error) {
 		gate: g, portal: pages, signin: service, connections: a.live.connections, sink: a.sink,
 		admin: &admin.Service{
 			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
+			PerUserNoEffect: perUserNoEffect(rules),
 		},
 		stop: stop, done: &sync.WaitGroup{},
 	}

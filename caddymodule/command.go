@@ -35,7 +35,7 @@ which must be a unix socket:
 Tell them where it is with --address, or with --config and the server's configuration.`,
 		CobraFunc: func(root *cobra.Command) {
 			root.Args, root.RunE = noSuchCommand, group("", "").RunE
-			root.AddCommand(demoCommand(), hashCommand(), userCommand(), accountsCommand(), signInsCommand())
+			root.AddCommand(demoCommand(), hashCommand(), userCommand(), accountsCommand(), policyCommand(), signInsCommand())
 		},
 	})
 }
@@ -137,9 +137,9 @@ func userCommand() *cobra.Command {
 		}
 		return s.print(c, users, func(w io.Writer) {
 			t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-			fmt.Fprintln(t, "NAME\tID\tDISPLAY NAME\tSTATE\tMETHODS")
+			fmt.Fprintln(t, "NAME\tID\tDISPLAY NAME\tSTATE\tPER-USER MFA\tMETHODS")
 			for _, u := range users {
-				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", u.Name, u.ID, dash(u.DisplayName), stateOf(u), dash(join(u.Methods)))
+				fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", u.Name, u.ID, dash(u.DisplayName), stateOf(u), u.PerUser, dash(join(u.Methods)))
 			}
 			t.Flush()
 		})
@@ -160,9 +160,17 @@ func userCommand() *cobra.Command {
 	}
 	lifetime := newPass.Flags().String("lifetime", "1h", "for how long it is good, from 1m to 30d")
 	many := newPass.Flags().Bool("many", false, "good for many sign-ins, not for one")
+	start := newPass.Flags().String("start", "", "from when it is good, as in 2026-12-01T09:00 by this machine's clock, at most 30d ahead (default: at once)")
 	newPass.RunE = run(func(c *cobra.Command, args []string) error {
 		var p admin.Pass
 		form := url.Values{"lifetime": {*lifetime}, "one_time": {fmt.Sprint(!*many)}}
+		if *start != "" {
+			t, err := parseTime(*start, time.Local)
+			if err != nil {
+				return fmt.Errorf("--start: %w", err)
+			}
+			form.Set("start", t.Format(time.RFC3339))
+		}
 		if err := s.call(http.MethodPost, userPath(args[0], "/pass"), form, &p); err != nil {
 			return err
 		}
@@ -199,7 +207,7 @@ func userCommand() *cobra.Command {
 		})
 		return c
 	}
-	c.AddCommand(list, show, newPass, reset,
+	c.AddCommand(list, show, newPass, reset, stateCommand(s),
 		simple("unlock", "Forget the wrong passwords and codes that were tried", "What was counted against %s is forgotten."),
 		simple("block", "Refuse a user everything from now on", "%s is blocked, and every session has ended."),
 		simple("unblock", "Take a block away", "%s is no longer blocked."),
@@ -309,18 +317,36 @@ func printPass(w io.Writer, p admin.Pass) {
 	if !p.Once {
 		use = "for many sign-ins"
 	}
-	fmt.Fprintf(w, "Temporary access pass for %s: %s\nGood until %s, %s. It is not shown again.\n", p.User, p.Pass, p.Expires.Local().Format("2006-01-02 15:04 MST"), use)
+	from := ""
+	if !p.Starts.IsZero() {
+		from = "from " + timeText(p.Starts) + " "
+	}
+	fmt.Fprintf(w, "Temporary access pass for %s: %s\nGood %suntil %s, %s. It is not shown again.\n", p.User, p.Pass, from, timeText(p.Expires), use)
+}
+
+func timeText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Local().Format("2006-01-02 15:04 MST")
+}
+
+// parseTime reads a time as an administrator writes it: in that zone, unless he names one.
+func parseTime(text string, zone *time.Location) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	for _, layout := range []string{"2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02T15:04:05", "2006-01-02 15:04:05"} {
+		if t, err := time.ParseInLocation(layout, text, zone); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is not a time; write for example 2026-12-01T09:00, or with a zone 2026-12-01T09:00:00+01:00", text)
 }
 
 func printUser(w io.Writer, d admin.Details) {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	row := func(name, value string) { fmt.Fprintf(t, "%s:\t%s\n", name, dash(value)) }
-	when := func(t time.Time) string {
-		if t.IsZero() {
-			return ""
-		}
-		return t.Local().Format("2006-01-02 15:04 MST")
-	}
 	row("Name", d.Name)
 	row("ID", d.ID)
 	row("Display name", d.DisplayName)
@@ -329,10 +355,11 @@ func printUser(w io.Writer, d admin.Details) {
 	row("Roles", join(d.Roles))
 	row("State", stateOf(d.Summary))
 	if d.Blocked {
-		row("Blocked", strings.TrimSpace(when(d.BlockedAt)+" "+d.BlockedReason))
+		row("Blocked", strings.TrimSpace(timeText(d.BlockedAt)+" "+d.BlockedReason))
 	}
-	row("Grace since", when(d.GraceStarted))
-	row("Registered", when(d.RegisteredAt))
+	row("Per-user MFA", perUserText(d))
+	row("Grace since", timeText(d.GraceStarted))
+	row("Registered", timeText(d.RegisteredAt))
 	if d.PassRequired {
 		row("Registration", "only with a temporary access pass")
 	}
@@ -345,15 +372,26 @@ func printUser(w io.Writer, d admin.Details) {
 	fmt.Fprintln(w, "\nFactors:")
 	t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	for _, c := range d.Credentials {
-		fmt.Fprintf(t, "  %s\t%s\tadded %s\tlast used %s\texpires %s\n", c.ID, c.Method, when(c.Added), dash(when(c.LastUsed)), dash(when(c.Expires)))
+		starts := ""
+		if !c.Starts.IsZero() {
+			starts = "good from " + timeText(c.Starts) + "  "
+		}
+		fmt.Fprintf(t, "  %s\t%s\tadded %s\tlast used %s\t%sexpires %s\n", c.ID, c.Method, timeText(c.Added), dash(timeText(c.LastUsed)), starts, dash(timeText(c.Expires)))
 	}
 	t.Flush()
 	fmt.Fprintln(w, "\nSessions:")
 	t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	for _, s := range d.Sessions {
-		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\tsince %s\tlast seen %s\n", s.ID, s.Host, dash(strings.Join(s.Applications, ", ")), dash(s.Address), when(s.Created), when(s.Seen))
+		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\tsince %s\tlast seen %s\n", s.ID, s.Host, dash(strings.Join(s.Applications, ", ")), dash(s.Address), timeText(s.Created), timeText(s.Seen))
 	}
 	t.Flush()
+}
+
+func perUserText(d admin.Details) string {
+	if d.PerUserSince.IsZero() {
+		return string(d.PerUser)
+	}
+	return fmt.Sprintf("%s, since %s", d.PerUser, timeText(d.PerUserSince))
 }
 
 func stateOf(u admin.Summary) string {

@@ -27,6 +27,8 @@ func start(t testing.TB, options, servers, sites string) error {
     email: alice@example.com
     groups: [staff, hr]
     password: $argon2id$v=19$m=19456,t=2,p=1$kP/8J1y6KSPsvWs9dCpZMg$L6MpYjMrzkJHP4/WVNyiHr+AFPgfNaeUc3eN9B17Rvo
+  bob:
+    password: $argon2id$v=19$m=19456,t=2,p=1$kP/8J1y6KSPsvWs9dCpZMg$L6MpYjMrzkJHP4/WVNyiHr+AFPgfNaeUc3eN9B17Rvo
 `
 	if err := os.WriteFile(filepath.Join(dir, "users.yaml"), []byte(users), 0o600); err != nil {
 		t.Fatal(err)

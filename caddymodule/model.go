@@ -15,6 +15,9 @@ func (a *App) provisionPolicy() error {
 		return err
 	}
 	m := a.model()
+	if err := a.importPolicies(&m); err != nil {
+		return err
+	}
 	for _, t := range m.Terms {
 		terms, err := portal.NewTerms(t, []byte(texts[t.Name]))
 		if err != nil {
@@ -60,4 +63,15 @@ func (a *App) model() policy.Model {
 		m.Terms = append(m.Terms, policy.Terms{Name: t.Name, Version: t.Version})
 	}
 	return m
+}
+
+// perUserNoEffect says why the per-user setting has no effect with these rules; empty: it has.
+func perUserNoEffect(rules *policy.Set) string {
+	switch {
+	case !rules.Defaults.Off:
+		return "security defaults are on, and ask everybody for a second factor"
+	case !rules.PerUser.On:
+		return "`per_user_mfa` is not configured"
+	}
+	return ""
 }

@@ -219,7 +219,7 @@ func TestAttackBombsInTheUsersFile(t *testing.T) {
 // adminCalls are the endpoints of the administrator.
 var adminCalls = []struct{ method, path string }{
 	{"GET", "/mfa/users"}, {"GET", "/mfa/users/alice"}, {"POST", "/mfa/users/alice/pass"}, {"POST", "/mfa/users/alice/reset"}, {"POST", "/mfa/users/alice/block"},
-	{"POST", "/mfa/users/alice/unblock"}, {"POST", "/mfa/users/alice/unlock"}, {"POST", "/mfa/users/alice/sign-out"}, {"POST", "/mfa/accounts/init"}, {"POST", "/mfa/"}, {"GET", "/mfa/nothing"},
+	{"POST", "/mfa/users/alice/unblock"}, {"POST", "/mfa/users/alice/unlock"}, {"POST", "/mfa/users/alice/sign-out"}, {"POST", "/mfa/users/alice/state"}, {"POST", "/mfa/accounts/init"}, {"POST", "/mfa/"}, {"GET", "/mfa/nothing"},
 	{"POST", "//mfa/users/alice/pass"}, {"POST", "/mfa//users/alice/pass"}, {"POST", "/x/../mfa/users/alice/pass"}, {"POST", "/mfa/users/%61lice/pass"},
 }
 

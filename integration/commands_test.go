@@ -272,7 +272,7 @@ func TestAdministrationNeedsAUnixSocket(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"user", "list"}, {"user", "show", "alice"}, {"user", "pass", "alice"}, {"user", "reset", "alice"}, {"user", "unlock", "alice"},
-		{"user", "block", "alice"}, {"user", "unblock", "alice"}, {"user", "sign-out", "alice"}, {"accounts", "init"}, {"sign-ins"},
+		{"user", "block", "alice"}, {"user", "unblock", "alice"}, {"user", "sign-out", "alice"}, {"user", "state", "alice", "disabled"}, {"user", "state", "--export"}, {"accounts", "init"}, {"sign-ins"},
 	} {
 		out, err := exec.Command(lab.Binary(t), append(append([]string{"mfa"}, args...), "--address", "127.0.0.1:"+strconv.Itoa(port))...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "unix socket only") {

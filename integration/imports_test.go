@@ -74,6 +74,8 @@ var keepers = []struct {
 	{"go.etcd.io/bbolt", []string{"internal/store/bolt"}, "everybody else talks to the contract of internal/store"},
 	{"github.com/go-webauthn", []string{"internal/factor/webauthn"}, "its traps are known in one place"},
 	{"github.com/go-ldap", []string{"internal/directory/ldap"}, "everybody else talks to the contract of internal/directory"},
+	{"github.com/oschwald/maxminddb-golang", []string{"internal/geoip"}, "everybody else asks for the country of an address"},
+	{"github.com/mileusna/useragent", []string{"internal/platform"}, "what a client claims is read, and made safe to show, in one place"},
 	{"github.com/gorilla/securecookie", []string{"internal/session", "internal/signin"}, "cookies are made where their keys are derived"},
 	{"github.com/gaissmai/bart", []string{"internal/policy"}, "addresses are looked up where locations are compiled"},
 	{"github.com/yuin/goldmark", []string{"internal/portal"}, "what operators write becomes HTML on the pages alone"},
@@ -105,6 +107,8 @@ var allowed = map[string]struct {
 	"internal/gate":      {[]string{"internal/account", "internal/directory", "internal/factor/pass", "internal/legacy", "internal/mfa", "internal/policy", "internal/session"}, "the gate decides, and writes no answer"},
 	"internal/signinlog": {[]string{"internal/audit", "internal/mfa", "internal/store"}, "a log keeps what it is told, and asks nobody"},
 	"internal/session":   {[]string{"internal/mfa", "internal/seal", "internal/store"}, "sessions know nothing of what their proofs are worth"},
+	"internal/platform":  {nil, "it reads headers and nothing else"},
+	"internal/geoip":     {nil, "it knows addresses and countries, and not what hangs on them"},
 }
 
 // pure rooms have no clock, no randomness and no I/O.

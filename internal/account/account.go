@@ -44,7 +44,9 @@ type State struct {
 	// a temporary access pass.
 	PassRequired bool `json:"pass_required,omitempty"`
 
-	// PerUser is the person's own setting of multi-factor authentication, and since when it has been that.
+	// PerUser is the person's own setting of multi-factor authentication. PerUserSince is when he was asked for a second factor by
+	// it: the time to register runs from then. Until he has registered it stays what it was at first, also when the setting is taken
+	// back and made again.
 	PerUser      mfa.PerUserState `json:"per_user_mfa,omitempty"`
 	PerUserSince time.Time        `json:"per_user_mfa_since,omitzero"`
 
@@ -209,6 +211,7 @@ type credentialRecord struct {
 	Name     string     `json:"name,omitempty"`
 	Added    time.Time  `json:"added"`
 	LastUsed time.Time  `json:"last_used,omitzero"`
+	Starts   time.Time  `json:"starts,omitzero"`
 	Expires  time.Time  `json:"expires,omitzero"`
 	Sealed   []byte     `json:"sealed"`
 }
@@ -232,7 +235,7 @@ func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Accoun
 			if err = json.Unmarshal(r.Value, &kept); err != nil {
 				break
 			}
-			c := mfa.Credential{ID: credentialID, Method: kept.Method, Name: kept.Name, Added: kept.Added, LastUsed: kept.LastUsed, Expires: kept.Expires}
+			c := mfa.Credential{ID: credentialID, Method: kept.Method, Name: kept.Name, Added: kept.Added, LastUsed: kept.LastUsed, Starts: kept.Starts, Expires: kept.Expires}
 			if sealer != nil {
 				if c.Data, err = sealer.Open(kept.Sealed, id.String(), credentialID, string(kept.Method)); err != nil {
 					break
@@ -287,9 +290,9 @@ func (a *Account) changes(sealer *seal.Sealer, now time.Time) (changes []store.C
 		if existed && same(before, c) && !a.read.stale[c.ID] {
 			continue
 		}
-		notify = notify || !existed || before.Method != c.Method || !before.Expires.Equal(c.Expires)
+		notify = notify || !existed || before.Method != c.Method || !before.Starts.Equal(c.Starts) || !before.Expires.Equal(c.Expires)
 		sealed := sealer.Seal(c.Data, a.ID.String(), c.ID, string(c.Method))
-		if err := put(credentialPrefix+c.ID, credentialRecord{c.Method, c.Name, c.Added, c.LastUsed, c.Expires, sealed}, c.Expires); err != nil {
+		if err := put(credentialPrefix+c.ID, credentialRecord{c.Method, c.Name, c.Added, c.LastUsed, c.Starts, c.Expires, sealed}, c.Expires); err != nil {
 			return nil, false, err
 		}
 	}
@@ -332,5 +335,5 @@ func (s State) equal(other State) bool {
 
 func same(x, y mfa.Credential) bool {
 	return x.Method == y.Method && x.Name == y.Name && x.Added.Equal(y.Added) && x.LastUsed.Equal(y.LastUsed) &&
-		x.Expires.Equal(y.Expires) && bytes.Equal(x.Data, y.Data)
+		x.Starts.Equal(y.Starts) && x.Expires.Equal(y.Expires) && bytes.Equal(x.Data, y.Data)
 }

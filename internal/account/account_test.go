@@ -49,6 +49,7 @@ func app(id string) mfa.Credential {
 func TestWhatIsPutComesBack(t *testing.T) {
 	s, _ := fixture(t)
 	want := app("one")
+	want.Name, want.LastUsed, want.Starts, want.Expires = "phone", now.Add(time.Minute), now.Add(time.Hour), now.Add(2*time.Hour)
 	if _, err := s.Update(ctx, alice, now, func(a *Account) error {
 		if a.Exists() {
 			t.Error("the account is there before it was made")

@@ -29,17 +29,21 @@ type Service struct {
 	Passwords  *throttle.Passwords
 	Generation *account.Generation
 	Sink       audit.Sink
+
+	// PerUserNoEffect says why the per-user setting has no effect with this configuration. Empty: it has.
+	PerUserNoEffect string
 }
 
 // Summary is one user in a list.
 type Summary struct {
-	Name        string       `json:"name"`
-	ID          string       `json:"id"`
-	DisplayName string       `json:"display_name,omitempty"`
-	Disabled    bool         `json:"disabled"`
-	Blocked     bool         `json:"blocked"`
-	Registered  bool         `json:"registered"`
-	Methods     []mfa.Method `json:"methods"`
+	Name        string           `json:"name"`
+	ID          string           `json:"id"`
+	DisplayName string           `json:"display_name,omitempty"`
+	Disabled    bool             `json:"disabled"`
+	Blocked     bool             `json:"blocked"`
+	Registered  bool             `json:"registered"`
+	PerUser     mfa.PerUserState `json:"per_user_mfa"`
+	Methods     []mfa.Method     `json:"methods"`
 }
 
 // Details is one user in full, but for what is secret.
@@ -52,6 +56,7 @@ type Details struct {
 	BlockedAt     time.Time    `json:"blocked_at,omitzero"`
 	BlockedReason string       `json:"blocked_reason,omitempty"`
 	GraceStarted  time.Time    `json:"grace_started,omitzero"`
+	PerUserSince  time.Time    `json:"per_user_mfa_since,omitzero"` // zero while it is disabled
 	RegisteredAt  time.Time    `json:"registered_at,omitzero"`
 	PassRequired  bool         `json:"pass_required"`
 	Locked        []mfa.Method `json:"locked"`
@@ -69,6 +74,7 @@ type Credential struct {
 	Method   mfa.Method `json:"method"`
 	Added    time.Time  `json:"added"`
 	LastUsed time.Time  `json:"last_used,omitzero"`
+	Starts   time.Time  `json:"starts,omitzero"`
 	Expires  time.Time  `json:"expires,omitzero"`
 }
 
@@ -89,6 +95,7 @@ type Session struct {
 type Pass struct {
 	User    string    `json:"user"`
 	Pass    string    `json:"pass"`
+	Starts  time.Time `json:"starts,omitzero"` // zero: at once
 	Expires time.Time `json:"expires"`
 	Once    bool      `json:"one_time"`
 }
@@ -113,7 +120,7 @@ func (s *Service) List(ctx context.Context) ([]Summary, error) {
 func summary(u *mfa.User, a *account.Account) Summary {
 	s := Summary{
 		Name: u.Name, ID: u.ID.String(), DisplayName: u.DisplayName, Disabled: u.Disabled,
-		Blocked: a.State.Blocked != nil, Registered: a.Registered(), Methods: []mfa.Method{},
+		Blocked: a.State.Blocked != nil, Registered: a.Registered(), PerUser: perUser(a), Methods: []mfa.Method{},
 	}
 	seen := map[mfa.Method]bool{}
 	for _, c := range a.Credentials {
@@ -151,8 +158,11 @@ func (s *Service) Show(ctx context.Context, name string, now time.Time) (*Detail
 	if b := a.State.Blocked; b != nil {
 		d.BlockedAt, d.BlockedReason = b.At, b.Reason
 	}
+	if d.PerUser != mfa.PerUserDisabled {
+		d.PerUserSince = a.State.PerUserSince
+	}
 	for _, c := range a.Credentials {
-		d.Credentials = append(d.Credentials, Credential{c.ID, c.Method, c.Added, c.LastUsed, c.Expires})
+		d.Credentials = append(d.Credentials, Credential{c.ID, c.Method, c.Added, c.LastUsed, c.Starts, c.Expires})
 		if c.Method == mfa.RecoveryCode && !unreadable {
 			left, err := recovery.Left(c)
 			if err != nil {
@@ -197,8 +207,19 @@ func (s *Service) find(ctx context.Context, name string) (*mfa.User, error) {
 	return u, err
 }
 
-// change changes a user's account, and notes it. It looks into no factor: who is to be blocked or reset may have some that don't open.
+// change changes a user's account, and notes it.
 func (s *Service) change(ctx context.Context, name string, now time.Time, event audit.Event, change func(*account.Account) error) (*mfa.User, error) {
+	u, err := s.update(ctx, name, now, change)
+	if err != nil {
+		return nil, err
+	}
+	s.note(u, event)
+	return u, nil
+}
+
+// update changes a user's account. It looks into no factor: who is to be blocked or reset may have some that don't open. The user is
+// given also with an error of change.
+func (s *Service) update(ctx context.Context, name string, now time.Time, change func(*account.Account) error) (*mfa.User, error) {
 	u, err := s.find(ctx, name)
 	if err != nil {
 		return nil, err
@@ -213,19 +234,19 @@ func (s *Service) change(ctx context.Context, name string, now time.Time, event 
 		}
 		return change(a)
 	})
-	if err != nil {
-		return nil, err
-	}
-	event.User, event.UserID, event.By = u.Canonical, u.ID, "admin"
-	s.Sink.Audit(event)
-	return u, nil
+	return u, err
 }
 
-// NewPass makes a temporary access pass, in place of an older one.
-func (s *Service) NewPass(ctx context.Context, name string, lifetime time.Duration, once bool, now time.Time) (*Pass, error) {
+func (s *Service) note(u *mfa.User, event audit.Event) {
+	event.User, event.UserID, event.By = u.Canonical, u.ID, "admin"
+	s.Sink.Audit(event)
+}
+
+// NewPass makes a temporary access pass that is good from start (zero: from now), in place of an older one.
+func (s *Service) NewPass(ctx context.Context, name string, start time.Time, lifetime time.Duration, once bool, now time.Time) (*Pass, error) {
 	made := &Pass{Once: once}
 	u, err := s.change(ctx, name, now, audit.Event{Type: audit.PassMade, Method: mfa.TemporaryAccessPass}, func(a *account.Account) (err error) {
-		return putPass(a, made, lifetime, now)
+		return putPass(a, made, start, lifetime, now)
 	})
 	if err != nil {
 		return nil, err
@@ -234,8 +255,8 @@ func (s *Service) NewPass(ctx context.Context, name string, lifetime time.Durati
 	return made, nil
 }
 
-func putPass(a *account.Account, made *Pass, lifetime time.Duration, now time.Time) error {
-	c, text, err := pass.New(now, lifetime, made.Once)
+func putPass(a *account.Account, made *Pass, start time.Time, lifetime time.Duration, now time.Time) error {
+	c, text, err := pass.New(now, start, lifetime, made.Once)
 	if err != nil {
 		return err
 	}
@@ -243,7 +264,7 @@ func putPass(a *account.Account, made *Pass, lifetime time.Duration, now time.Ti
 	a.Put(c)
 	// The count belonged to the old pass.
 	a.ForgetCodesOf(mfa.TemporaryAccessPass)
-	made.Pass, made.Expires = text, c.Expires
+	made.Pass, made.Starts, made.Expires = text, c.Starts, c.Expires
 	return nil
 }
 
@@ -258,7 +279,7 @@ func (s *Service) Reset(ctx context.Context, name string, now time.Time) (*Pass,
 		a.ForgetCodes()
 		a.BeginEpoch("")
 		a.State.PassRequired = true
-		return putPass(a, made, pass.DefaultLifetime, now)
+		return putPass(a, made, time.Time{}, pass.DefaultLifetime, now)
 	})
 	if err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ type Credential struct {
 	Name     string // what its owner calls it
 	Added    time.Time
 	LastUsed time.Time // zero: never
+	Starts   time.Time // not good before; zero: good since it was added
 	Expires  time.Time // zero: never
 
 	// Data belongs to the factor: keys, hashes, counters. It is sealed wherever it is kept.

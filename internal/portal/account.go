@@ -6,9 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mileusna/useragent"
-
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/platform"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 )
@@ -91,14 +90,14 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 
 // browserName says what a User-Agent claims, for its owner to recognise.
 func browserName(pg *page, ua string) string {
-	parsed := useragent.Parse(ua)
+	client := platform.Parse("", ua)
 	switch {
-	case parsed.Name == "":
+	case client.Name == "":
 		return pg.T("account.unknown_browser")
-	case parsed.OS == "":
-		return parsed.Name
+	case client.System == "":
+		return client.Browser()
 	}
-	return pg.T("account.browser_on", "Browser", parsed.Name, "System", parsed.OS)
+	return pg.T("account.browser_on", "Browser", client.Browser(), "System", client.System)
 }
 
 func (v *visit) postAccount() {

@@ -971,7 +971,7 @@ func TestRegistrationFromTheOfficeOrWithAPass(t *testing.T) {
 			t.Fatalf("outside: step %d", st.Step)
 		}
 		wantErr(t, "outside", outside.begin(), ErrDenied)
-		made, err := f.admin.NewPass(f.ctx, "alice", time.Hour, true, time.Now())
+		made, err := f.admin.NewPass(f.ctx, "alice", time.Time{}, time.Hour, true, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -1149,7 +1149,7 @@ func TestAnEmptiedAccountStoreRefusesSignIns(t *testing.T) {
 		wantErr(t, "sign-in", err, account.ErrReplaced)
 		_, err = b.password("alice", "wrong")
 		wantErr(t, "a wrong password learns nothing", err, ErrPassword)
-		_, err = f.admin.NewPass(f.ctx, "alice", time.Hour, true, time.Now())
+		_, err = f.admin.NewPass(f.ctx, "alice", time.Time{}, time.Hour, true, time.Now())
 		wantErr(t, "a pass", err, account.ErrReplaced)
 		if err := f.admin.AcceptAccounts(f.ctx); err != nil {
 			t.Fatal(err)

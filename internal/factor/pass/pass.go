@@ -11,11 +11,12 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 )
 
-// Lifetimes of a pass.
+// Lifetimes of a pass, and how far ahead it may begin.
 const (
 	DefaultLifetime = time.Hour
 	MinLifetime     = time.Minute
 	MaxLifetime     = 30 * 24 * time.Hour
+	MaxAhead        = 30 * 24 * time.Hour
 )
 
 // Factor is the temporary access pass.
@@ -29,23 +30,31 @@ type data struct {
 // Method is mfa.TemporaryAccessPass.
 func (Factor) Method() mfa.Method { return mfa.TemporaryAccessPass }
 
-// New makes a pass that is good until now + lifetime, for one sign-in or for many: the credential to keep, without ID
-// and Name, and the pass to show once.
-func New(now time.Time, lifetime time.Duration, once bool) (mfa.Credential, string, error) {
+// New makes a pass that is good from start, or from now if that is not later (zero: from now), for so long, for one sign-in or for
+// many: the credential to keep, without ID and Name, and the pass to show once.
+func New(now, start time.Time, lifetime time.Duration, once bool) (mfa.Credential, string, error) {
 	if lifetime < MinLifetime || lifetime > MaxLifetime {
 		return mfa.Credential{}, "", fmt.Errorf("a temporary access pass lasts from %v to %v, not %v", MinLifetime, MaxLifetime, lifetime)
+	}
+	if start.After(now.Add(MaxAhead)) {
+		return mfa.Credential{}, "", fmt.Errorf("a temporary access pass begins at most %v ahead, not at %v", MaxAhead, start)
+	}
+	c := mfa.Credential{Method: mfa.TemporaryAccessPass, Added: now, Expires: now.Add(lifetime)}
+	if start.After(now) {
+		c.Starts, c.Expires = start, start.Add(lifetime)
 	}
 	pass := code.New()
 	raw, err := json.Marshal(data{Digest: code.Hash(pass), Once: once})
 	if err != nil {
 		return mfa.Credential{}, "", err
 	}
-	return mfa.Credential{Method: mfa.TemporaryAccessPass, Added: now, Expires: now.Add(lifetime), Data: raw}, pass, nil
+	c.Data = raw
+	return c, pass, nil
 }
 
 // Usable says whether a pass would be taken at that time.
 func Usable(c mfa.Credential, now time.Time) bool {
-	return c.Method == mfa.TemporaryAccessPass && !now.Before(c.Added) && now.Before(c.Expires)
+	return c.Method == mfa.TemporaryAccessPass && !now.Before(c.Added) && !now.Before(c.Starts) && now.Before(c.Expires)
 }
 
 // Finish accepts a pass in its time. One that is for one sign-in expires with it.

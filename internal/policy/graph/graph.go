@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 )
@@ -71,6 +72,10 @@ type Result struct {
 	Policies  []policy.Policy // what is loaded
 	Strengths []Strength      // what the loaded policies bring along
 	Errors    []*FileError    // what could not be judged, and names that are used for something else than they are mapped to
+
+	// Others are the display names of what is no policy, by id in lower case: backup tools keep the groups and named locations
+	// beside the policies that use them. They tell an operator what an id was.
+	Others map[string]string
 }
 
 // FileError says what is wrong with a file.
@@ -99,7 +104,7 @@ var ErrMorePages = errors.New("the list goes on at its @odata.nextLink: these ar
 // Import judges policies. A file holds one policy, a list of them, or Graph's answer to a request for all of them. Names may be
 // nil.
 func Import(files []File, names *Names, opts Options) *Result {
-	r := &Result{}
+	r := &Result{Others: map[string]string{}}
 	for _, f := range files {
 		found, err := policies(f.Data)
 		if err != nil {
@@ -108,6 +113,9 @@ func Import(files []File, names *Names, opts Options) *Result {
 		for _, v := range found {
 			if !isPolicy(v) {
 				r.fail(f.Name, &FileError{Err: ErrNoPolicy})
+				if id, name := v.get("id"), v.get("displayName"); !id.empty() && !name.empty() {
+					r.Others[strings.ToLower(id.text)] = name.text
+				}
 				continue
 			}
 			r.judge(f.Name, v, names, opts)
