@@ -133,6 +133,7 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 	})
 	handle("POST /mfa/accounts/init", func(r *http.Request) (any, error) { return done(s.AcceptAccounts(r.Context())) })
 	handle("GET /mfa/sign-ins", func(r *http.Request) (any, error) { return listSignIns(r, signIns, time.Now()) })
+	policyEndpoints(handle, s)
 	handle("/mfa/", func(r *http.Request) (any, error) {
 		_, err := io.Copy(io.Discard, r.Body)
 		return nil, errors.Join(errNoEndpoint, err)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -319,6 +320,7 @@ func (a *App) start() (*runtime, error) {
 		admin: &admin.Service{
 			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
 			PerUserNoEffect: perUserNoEffect(rules),
+			Policy:          rules, Applications: a.applications(),
 		},
 		stop: stop, done: &sync.WaitGroup{},
 	}
@@ -426,6 +428,20 @@ func (a *App) register(h *Handler) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.handlers = append(a.handlers, h)
+}
+
+// applications names every application that a site has, sorted. The sites must have been checked.
+func (a *App) applications() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var names []string
+	for _, h := range a.handlers {
+		if !h.PagesOnly {
+			names = append(names, h.gated.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Interface guards

@@ -24,8 +24,8 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "mfa",
-		Short: "Multi-factor authentication: users, passes, sign-ins, demo",
-		Long: `Commands of caddy-mfa. Those about users talk to the running server through Caddy's admin endpoint,
+		Short: "Multi-factor authentication: users, passes, policies, sign-ins, demo",
+		Long: `Commands of caddy-mfa. Those about users, policies and sign-ins talk to the running server through Caddy's admin endpoint,
 which must be a unix socket:
 
 	{

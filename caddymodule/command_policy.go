@@ -19,8 +19,8 @@ import (
 )
 
 func policyCommand() *cobra.Command {
-	c := group("policy", "Conditional Access policies")
-	c.AddCommand(policyImportCommand(), policyTemplateCommand())
+	c := group("policy", "Conditional Access policies: try them, import them, list them")
+	c.AddCommand(policyImportCommand(), policyTemplateCommand(), policyListCommand(), whatIfCommand())
 	return c
 }
 

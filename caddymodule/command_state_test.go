@@ -42,7 +42,7 @@ func newConsole(t testing.TB, options string) *console {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: adminMux(rt.admin), ReadHeaderTimeout: time.Minute}
+	s := &http.Server{Handler: adminMux(rt.admin, nil), ReadHeaderTimeout: time.Minute}
 	go func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)
@@ -186,7 +186,7 @@ func TestWrongCallsOfState(t *testing.T) {
 		r := httptest.NewRequest(tc.method, tc.path, strings.NewReader(tc.form))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		w := httptest.NewRecorder()
-		adminMux(active.get().runtime.admin).ServeHTTP(w, r)
+		adminMux(active.get().runtime.admin, nil).ServeHTTP(w, r)
 		if w.Code != tc.status || !strings.Contains(w.Body.String(), `"error"`) {
 			t.Errorf("%s %s %s: %d %s", tc.method, tc.path, tc.form, w.Code, w.Body)
 		}

@@ -360,14 +360,22 @@ func CheckRange(r netip.Prefix) error {
 var withdrawn = []string{"AN", "CS", "SU", "YU", "UN"}
 
 func checkCountry(ps *Problems, field, text string) {
+	if err := CheckCountry(text); err != nil {
+		ps.add(field, "%v", err)
+	}
+}
+
+// CheckCountry refuses what is no country of ISO 3166-1 alpha-2, in capitals.
+func CheckCountry(text string) error {
 	upper := strings.ToUpper(text)
 	region, err := language.ParseRegion(upper)
 	switch {
 	case len(text) != 2 || err != nil || !region.IsCountry() || slices.Contains(withdrawn, upper):
-		ps.add(field, "%q is no country; want its two letters in ISO 3166, as in NL", text)
+		return fmt.Errorf("%q is no country; want its two letters in ISO 3166, as in NL", text)
 	case region.Canonicalize().String() != text:
-		ps.add(field, "%q is no country in ISO 3166; did you mean %s?", text, region.Canonicalize())
+		return fmt.Errorf("%q is no country in ISO 3166; did you mean %s?", text, region.Canonicalize())
 	}
+	return nil
 }
 
 var spaceOrEnd = regexp.MustCompile(`\s|^,|,$|,,|^$`)

@@ -1,4 +1,4 @@
-// Package admin is what an administrator does to other people's accounts.
+// Package admin is what an administrator does to other people's accounts, and asks about policy.
 package admin
 
 import (
@@ -13,6 +13,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
@@ -32,6 +33,9 @@ type Service struct {
 
 	// PerUserNoEffect says why the per-user setting has no effect with this configuration. Empty: it has.
 	PerUserNoEffect string
+	Policy          *policy.Set
+	Applications    []string  // every one that a site has, sorted
+	Country         CountryOf // nil: nobody knows
 }
 
 // Summary is one user in a list.

@@ -6,6 +6,8 @@
 package policy
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
@@ -31,6 +33,19 @@ func (a Action) String() string {
 		return actionNames[a]
 	}
 	return "unknown"
+}
+
+// MarshalText writes the action's name.
+func (a Action) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (a *Action) UnmarshalText(text []byte) error {
+	i := slices.Index(actionNames[:], string(text))
+	if i < 0 {
+		return fmt.Errorf("there is no action %q", text)
+	}
+	*a = Action(i)
+	return nil
 }
 
 // Reason says why, for log and page.

@@ -25,6 +25,15 @@ const (
 	NeedOther                   // what a policy says
 )
 
+var needNames = [...]string{"", "temporary_access_pass", "network", "temporary_access_pass_or_network", "device", "policy"}
+
+func (n Need) String() string {
+	if int(n) < len(needNames) {
+		return needNames[n]
+	}
+	return "unknown"
+}
+
 // MayRegister says whether a user without a factor may register one with what he has proven, from where he is.
 func (s *Set) MayRegister(f *Facts) bool {
 	ok, _ := s.registrable(f)
