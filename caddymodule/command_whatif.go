@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -223,8 +224,8 @@ func printWhatIf(w io.Writer, a *admin.WhatIf) {
 			}
 			state := wordOf(states, p.State)
 			if applies {
-				controls := append(p.GrantControls[:len(p.GrantControls):len(p.GrantControls)], p.SessionControls...)
-				fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", plain(p.DisplayName), state, dash(plain(strings.Join(controls, ", "))), results[p.Result], dash(reasonWords(a, p.Reason)))
+				controls := controlWords(slices.Concat(p.GrantControls, p.SessionControls))
+				fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", plain(p.DisplayName), state, dash(plain(controls)), results[p.Result], dash(reasonWords(a, p.Reason)))
 			} else {
 				fmt.Fprintf(t, "  %s\t%s\t%s\n", plain(p.DisplayName), state, dash(reasonWords(a, p.Reason)))
 			}
@@ -234,6 +235,29 @@ func printWhatIf(w io.Writer, a *admin.WhatIf) {
 			fmt.Fprintln(w, "  none")
 		}
 	}
+}
+
+// controlWords gives the Caddyfile's words for Graph's.
+func controlWords(controls []string) string {
+	words := make([]string, len(controls))
+	for i, c := range controls {
+		name, isStrength := strings.CutPrefix(c, policy.GrantStrength)
+		switch word, ok := wordsOfControls[c]; {
+		case ok:
+			words[i] = word
+		case isStrength:
+			words[i] = "strength:" + wordOf(strengths, name)
+		default:
+			words[i] = c
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+var wordsOfControls = map[string]string{
+	policy.GrantBlock: "block", policy.GrantMFA: "mfa", policy.GrantCompliantDevice: "compliant_device", policy.GrantDomainJoinedDevice: "domain_joined_device",
+	policy.GrantPasswordChange: "password_change", policy.GrantTerms: "terms",
+	policy.SessionSignInFrequency: "sign_in_frequency", policy.SessionPersistence: "persistent_browser",
 }
 
 // results says in words what a policy that applies comes to.
