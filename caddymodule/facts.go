@@ -194,16 +194,37 @@ func (h *Handler) facts(r *http.Request, asked asked, now time.Time) portal.Fact
 
 // identify tells the application who is signed in: by headers, which hygiene has cleared of everything a client could have sent in
 // their place, and by placeholders.
-func (h *Handler) identify(r *http.Request, u *mfa.User, session string) {
-	groups := joinGroups(u.Groups)
-	values := &[4]string{headerText(u.Name), groups, headerText(u.DisplayName), headerText(u.Email)}
+func (h *Handler) identify(r *http.Request, u *mfa.User, current session.Current) {
+	beside := current.Beside()
+	id, ok := beside.Load().(*identity)
+	if !ok || id.user != u {
+		id = newIdentity(u, current.Session.ID)
+		beside.Store(id)
+	}
+	values := id.headers // a copy: directives change headers in place
 	for i, name := range h.identityHeaders {
 		if values[i] != "" {
 			r.Header[name] = values[i : i+1 : i+1]
 		}
 	}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Map(func(key string) (any, bool) {
+		repl.Map(id.placeholder)
+	}
+}
+
+// identity is what applications are told of a user in a session.
+type identity struct {
+	user        *mfa.User
+	headers     [4]string // values, as Handler.identityHeaders names them; empty: none
+	placeholder caddy.ReplacerFunc
+}
+
+func newIdentity(u *mfa.User, session string) *identity {
+	groups := joinGroups(u.Groups)
+	return &identity{
+		user:    u,
+		headers: [4]string{headerText(u.Name), groups, headerText(u.DisplayName), headerText(u.Email)},
+		placeholder: func(key string) (any, bool) {
 			name, ok := strings.CutPrefix(key, "http.auth.user.")
 			if !ok {
 				return nil, false
@@ -223,7 +244,7 @@ func (h *Handler) identify(r *http.Request, u *mfa.User, session string) {
 				return session, true
 			}
 			return nil, false
-		})
+		},
 	}
 }
 

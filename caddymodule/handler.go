@@ -109,7 +109,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			// From the application's own challenge, which a browser has answered.
 			r.Header.Del("Authorization")
 		}
-		h.identify(r, out.User, out.Current.Session.ID)
+		h.identify(r, out.User, out.Current)
 		if r.ContentLength != 0 { // Caddy wraps every body, also one that is not there
 			defer endUpload(conn, w)()
 		}

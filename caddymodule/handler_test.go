@@ -9,12 +9,24 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/password"
+	"github.com/caddy-mfa/caddy-mfa/internal/session"
+)
+
+const (
+	alicePassword = "correct horse battery staple"
+	aliceDigest   = "$argon2id$v=19$m=19456,t=2,p=1$kP/8J1y6KSPsvWs9dCpZMg$L6MpYjMrzkJHP4/WVNyiHr+AFPgfNaeUc3eN9B17Rvo"
 )
 
 // start runs Caddy in this process, with these options in the block `mfa` and beside it, and these sites.
@@ -26,10 +38,9 @@ func start(t testing.TB, options, servers, sites string) error {
     display_name: Alice Example
     email: alice@example.com
     groups: [staff, hr]
-    password: $argon2id$v=19$m=19456,t=2,p=1$kP/8J1y6KSPsvWs9dCpZMg$L6MpYjMrzkJHP4/WVNyiHr+AFPgfNaeUc3eN9B17Rvo
+    password: ` + aliceDigest + `
   bob:
-    password: $argon2id$v=19$m=19456,t=2,p=1$kP/8J1y6KSPsvWs9dCpZMg$L6MpYjMrzkJHP4/WVNyiHr+AFPgfNaeUc3eN9B17Rvo
-`
+    password: ` + aliceDigest + "\n"
 	if err := os.WriteFile(filepath.Join(dir, "users.yaml"), []byte(users), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -94,8 +105,8 @@ var (
 	formToken = regexp.MustCompile(`name="t" value="([^"]*)"`)
 )
 
-// signIn gives the cookies of alice, who is in her grace period.
-func signIn(t testing.TB, h *Handler) []*http.Cookie {
+// passwordStep is alice's form with her password, and what is to record the answer.
+func passwordStep(t testing.TB, h *Handler) (*httptest.ResponseRecorder, *http.Request) {
 	t.Helper()
 	w := httptest.NewRecorder()
 	if err := h.ServeHTTP(w, navigation("GET", "/_mfa/signin", nil), nobody); err != nil {
@@ -105,10 +116,16 @@ func signIn(t testing.TB, h *Handler) []*http.Cookie {
 	if m == nil {
 		t.Fatalf("no form:\n%s", w.Body)
 	}
-	form := url.Values{"t": {m[1]}, "username": {"alice"}, "password": {"correct horse battery staple"}}
+	form := url.Values{"t": {m[1]}, "username": {"alice"}, "password": {alicePassword}}
 	r := navigation("POST", "/_mfa/signin", strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	w = httptest.NewRecorder()
+	return httptest.NewRecorder(), r
+}
+
+// signIn gives the cookies of alice, who is in her grace period.
+func signIn(t testing.TB, h *Handler) []*http.Cookie {
+	t.Helper()
+	w, r := passwordStep(t, h)
 	if err := h.ServeHTTP(w, r, nobody); err != nil {
 		t.Fatal(err)
 	}
@@ -117,6 +134,37 @@ func signIn(t testing.TB, h *Handler) []*http.Cookie {
 		t.Fatalf("not signed in:\n%s", w.Body)
 	}
 	return cookies
+}
+
+func TestIdentityIsNeitherSharedNorOld(t *testing.T) {
+	h := load(t, "mfa app\nrespond ok")
+	cookies := signIn(t, h)
+	var current session.Current
+	next := caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
+		conn, ok := session.FromContext(r.Context())
+		if name := r.Header.Get("Remote-User"); !ok || name != "alice" {
+			t.Errorf("application gets %q", name)
+		}
+		current = conn.Current
+		r.Header["Remote-User"][0] = "changed in place" // as request_header does
+		return nil
+	})
+	for range 2 {
+		r := navigation("GET", "/", nil)
+		for _, c := range cookies {
+			r.AddCookie(c)
+		}
+		if err := h.ServeHTTP(httptest.NewRecorder(), r, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The users file was read again, and the session is still the same in memory.
+	r := navigation("GET", "/", nil)
+	h.identify(r, &mfa.User{Name: "alice", DisplayName: "Alice the Second"}, current)
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if header, placeholder := r.Header.Get("Remote-Name"), repl.ReplaceAll("{http.auth.user.name}", ""); header != "Alice the Second" || placeholder != header {
+		t.Fatalf("header %q, placeholder %q", header, placeholder)
+	}
 }
 
 // discard is a ResponseWriter that costs nothing.
@@ -170,4 +218,46 @@ func BenchmarkRedirectToSignIn(b *testing.B) {
 			b.Fatal("no redirect", err)
 		}
 	}
+}
+
+// BenchmarkSignInBesideItsHash says what a whole step with the right password costs beside the hash alone, one after the other.
+func BenchmarkSignInBesideItsHash(b *testing.B) {
+	digest, err := password.Parse(aliceDigest)
+	if err != nil {
+		b.Fatal(err)
+	}
+	h := load(b, "mfa app\nrespond ok")
+	var took, cpu [2][]time.Duration // of the step, of the hash
+	for n := 0; b.Loop(); n++ {
+		w, r := passwordStep(b, h)
+		for i := range 2 {
+			which := (i + n) % 2 // either goes first as often: it leaves the other memory to collect
+			begin, beginCPU := time.Now(), processCPU(b)
+			if which == 1 {
+				if !digest.Verify(alicePassword) {
+					b.Fatal("wrong password")
+				}
+			} else if err := h.ServeHTTP(w, r, nobody); err != nil || len(w.Result().Cookies()) == 0 {
+				b.Fatal("not signed in", err)
+			}
+			took[which], cpu[which] = append(took[which], time.Since(begin)), append(cpu[which], processCPU(b)-beginCPU)
+		}
+	}
+	ratio := func(x, y []time.Duration) float64 { // of the medians: other programs disturb a few
+		slices.Sort(x)
+		slices.Sort(y)
+		return float64(x[len(x)/2]) / float64(y[len(y)/2])
+	}
+	b.ReportMetric(ratio(took[0], took[1]), "time/hash")
+	b.ReportMetric(ratio(cpu[0], cpu[1]), "CPU/hash")
+}
+
+// processCPU is the CPU time that this process has used.
+func processCPU(t testing.TB) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

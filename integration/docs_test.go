@@ -231,11 +231,21 @@ func TestExamplesOfTheDocumentationAreValid(t *testing.T) {
 				users++
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					if b.info != "yaml users" {
-						t.Fatalf("%q doesn't say what the example is; want yaml users", b.info)
-					}
-					if err := newOffice(t).validateUsers(t, b.text); err != nil {
-						t.Fatal(err)
+					switch b.info {
+					case "yaml users":
+						if err := newOffice(t).validateUsers(t, b.text); err != nil {
+							t.Fatal(err)
+						}
+					case "yaml names":
+						names := filepath.Join(t.TempDir(), "names.yaml")
+						if err := os.WriteFile(names, []byte(b.text), 0o600); err != nil {
+							t.Fatal(err)
+						}
+						if _, errs, status := policyImport(t, "--names", names, filepath.Join(lookAlikes, "ConditionalAccess", "CA004.json")); status != 0 {
+							t.Fatal(errs)
+						}
+					default:
+						t.Fatalf("%q doesn't say what the example is; want yaml users or yaml names", b.info)
 					}
 				})
 			case "json":

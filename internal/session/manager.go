@@ -72,6 +72,8 @@ type kept struct {
 
 	touching atomic.Bool
 	touched  atomic.Int64 // Unix seconds of the last activity that was written from here
+
+	beside atomic.Value // see Current.Beside
 }
 
 // NewView makes a view of the sessions in s.
@@ -134,6 +136,10 @@ type Current struct {
 
 // Latest says whether the token is the session's newest. Only that one can be elevated.
 func (c Current) Latest() bool { return c.Session.Token.Equal(c.key.hash) }
+
+// Beside holds one value that somebody has computed for the session and wants to find again: nothing, whenever the session was
+// read anew. It is for one caller's use, who stores one type.
+func (c Current) Beside() *atomic.Value { return &c.kept.beside }
 
 // Load finds the session that a cookie's value opens, if it is valid at that moment on that host (lower case, without
 // port). The error is ErrCookie, ErrEnded, or wraps store.ErrUnavailable.

@@ -46,13 +46,9 @@ type viewEntry[T any] struct {
 	read    time.Time
 }
 
-// holds says whether the entry is true and young enough, when a partition has changed so many times.
-func (e *viewEntry[T]) holds(changes uint64, now time.Time, maxAge time.Duration) bool {
-	if e == nil {
-		return false
-	}
-	age := now.Sub(e.read)
-	return e.changes == changes && age >= 0 && age < maxAge
+// holds says whether the entry is true and young enough now, when its partition has changed so many times.
+func (e *viewEntry[T]) holds(changes uint64, maxAge time.Duration) bool {
+	return e != nil && e.changes == changes && time.Since(e.read) < maxAge // by the clock that is never set
 }
 
 // NewView makes a view that keeps at most size values of load, which reads the store. Close ends it.
@@ -116,12 +112,12 @@ func (v *View[T]) At(ctx context.Context, p *Place[T], maxAge time.Duration) (T,
 		v.misses.Add(1)
 		return v.load(ctx, p.partition, p.key)
 	}
-	now := time.Now()
-	if e := p.entry.Load(); e.holds(changes, now, maxAge) {
+	if e := p.entry.Load(); e.holds(changes, maxAge) {
 		v.hits.Add(1)
 		return e.value, nil
 	}
 	v.misses.Add(1)
+	now := time.Now()
 	value, err := v.load(ctx, p.partition, p.key)
 	if err != nil {
 		return value, err
@@ -130,7 +126,7 @@ func (v *View[T]) At(ctx context.Context, p *Place[T], maxAge time.Duration) (T,
 	for {
 		// Whoever has read the same at the same time gets the same value: what hangs on it is shared too.
 		e := p.entry.Load()
-		if e.holds(p.changes.Load(), time.Now(), maxAge) {
+		if e.holds(p.changes.Load(), maxAge) {
 			return e.value, nil
 		}
 		if p.entry.CompareAndSwap(e, mine) {

@@ -1,5 +1,6 @@
 // Bench measures what caddy-mfa costs: the same binary with and without the directive, in front of the same application, in
-// rounds that alternate, so that a machine that gets slower gets slower for both.
+// rounds that alternate, so that a machine that gets slower gets slower for both. What sends the requests and what answers them
+// runs on the same processors, and is a part of every figure: load.go keeps its part small.
 //
 //	go run ./cmd/bench [-rounds 5] [-connections 16] [-only redis]
 //
@@ -109,7 +110,11 @@ func run() (err error) {
 		return fmt.Sprintf("mfa {\n%s\nusers file %s/users.yaml\n}", store, dir)
 	}
 	redisStore := fmt.Sprintf("store redis {\naddress %s\npassword %s\n}\nsecret %s", redisAddress, redisPassword, strings.Repeat("s", 32))
-	get := "GET /report HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\nAccept: text/html\r\nAccept-Language: en\r\nAccept-Encoding: gzip\r\nSec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Site: none\r\n"
+	// What Firefox sends when a link is clicked.
+	get := "GET /report HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n" +
+		"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\nAccept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n" +
+		"Connection: keep-alive\r\nReferer: http://localhost/\r\nUpgrade-Insecure-Requests: 1\r\nSec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\n" +
+		"Sec-Fetch-Site: same-origin\r\nSec-Fetch-User: ?1\r\nPriority: u=0, i\r\n"
 	plain := &kind{name: "plain Caddy", binary: mfa, config: site("", proxy), want: ok}
 	withCookie := []byte(get + "Cookie: a=1; throwaway=abc\r\n\r\n")
 	kinds := []*kind{
@@ -238,80 +243,13 @@ func pair(p *processes, dir string, redisPid int, plain, k *kind) error {
 func (k *kind) measure(redisPid int, length time.Duration, s *sample) error {
 	cpu, redisCPU := cpuOf(k.pid), cpuOf(redisPid)
 	begin := time.Now()
-	deadline := begin.Add(length)
-	var done atomic.Int64
-	latencies := make([][]float64, *connections)
-	errs := make(chan error, *connections)
-	var wg sync.WaitGroup
-	for c := range *connections {
-		wg.Go(func() {
-			conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", k.port))
-			if err != nil {
-				errs <- err
-				return
-			}
-			defer conn.Close()
-			r := bufio.NewReaderSize(conn, 16<<10)
-			for n := 0; ; n++ {
-				sent := time.Now()
-				if sent.After(deadline) {
-					return
-				}
-				if _, err := conn.Write(k.request); err != nil {
-					errs <- err
-					return
-				}
-				if err := answer(r, k.want); err != nil {
-					errs <- err
-					return
-				}
-				if n%8 == 0 {
-					latencies[c] = append(latencies[c], float64(time.Since(sent).Microseconds()))
-				}
-				done.Add(1)
-			}
-		})
-	}
-	wg.Wait()
-	select {
-	case err := <-errs:
+	if err := k.load(begin.Add(length), s); err != nil {
 		return err
-	default:
 	}
-	s.requests += float64(done.Load())
 	s.length += time.Since(begin)
 	s.cpu += cpuOf(k.pid) - cpu
 	s.redisCPU += cpuOf(redisPid) - redisCPU
-	s.latencies = append(s.latencies, slices.Concat(latencies...)...)
 	return nil
-}
-
-// answer reads one answer with a Content-Length.
-func answer(r *bufio.Reader, want []byte) error {
-	line, err := r.ReadSlice('\n')
-	if err != nil {
-		return err
-	}
-	if !bytes.HasPrefix(line, want) {
-		return fmt.Errorf("answer %q, want %q", line, want)
-	}
-	length := 0
-	for {
-		line, err := r.ReadSlice('\n')
-		if err != nil {
-			return err
-		}
-		if len(line) <= 2 {
-			break
-		}
-		if name, value, found := bytes.Cut(line, []byte(":")); found && bytes.EqualFold(name, []byte("Content-Length")) {
-			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
-				return err
-			}
-		}
-	}
-	_, err = r.Discard(length)
-	return err
 }
 
 // signIns measures password checks: one after another, and two at a time.

@@ -146,7 +146,7 @@ func policies(data []byte) ([]*value, *FileError) {
 			err = &FileError{Err: ErrMorePages}
 		}
 		for _, m := range v.members {
-			if err == nil && m.key != "value" && !annotation(m.key) && !m.value.empty() {
+			if err == nil && !strings.EqualFold(m.key, "value") && !annotation(m.key) && !m.value.empty() {
 				err = &FileError{Err: fmt.Errorf("%q stands beside the list, and nobody here knows it", m.key)}
 			}
 		}

@@ -41,10 +41,11 @@ const (
 	structure
 )
 
-// get gives a member of an object, nil where there is none. Of several with one key it is the last that says something.
+// get gives a member of an object, nil where there is none. Of several with one key it is the last that says something. PowerShell
+// writes keys in a case of its own, so that DisplayName is displayName.
 func (v *value) get(key string) (found *value) {
 	for _, m := range v.members {
-		if m.key == key && (found == nil || !m.value.empty()) {
+		if strings.EqualFold(m.key, key) && (found == nil || !m.value.empty()) {
 			found = m.value
 		}
 	}
@@ -184,10 +185,11 @@ func (p *parser) object(depth int) (*value, error) {
 			return nil, err
 		}
 		key, _ := t.(string) // an object has strings for keys: it was checked
-		if seen[key] {
+		folded := strings.ToLower(key)
+		if seen[folded] {
 			v.twice = append(v.twice, key)
 		}
-		seen[key] = true
+		seen[folded] = true
 		item, err := p.value(depth + 1)
 		if err != nil {
 			return nil, err

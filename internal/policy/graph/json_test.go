@@ -77,3 +77,42 @@ func TestWhereItIsNotJSON(t *testing.T) {
 		})
 	}
 }
+
+// pascal spells keys as PowerShell does.
+func pascal(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := map[string]any{"AdditionalProperties": map[string]any{"@odata.context": "x"}}
+		for key, item := range v {
+			if !annotation(key) {
+				key = strings.ToUpper(key[:1]) + key[1:]
+			}
+			out[key] = pascal(item)
+		}
+		return out
+	case []any:
+		for i, item := range v {
+			v[i] = pascal(item)
+		}
+	}
+	return v
+}
+
+func TestKeysAsPowerShellSpellsThem(t *testing.T) {
+	var p any
+	if err := json.Unmarshal([]byte(whole), &p); err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(pascal(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, want := judged(t, []byte(whole), nil, Options{})
+	if v, r := judged(t, data, nil, Options{}); v.Verdict != Enforced || !reflect.DeepEqual(r.Policies, want.Policies) {
+		t.Errorf("%+v", v)
+	}
+	both := strings.Replace(string(data), `"State":`, `"state":"disabled","State":`, 1)
+	if v, _ := judged(t, []byte(both), nil, Options{}); v.Verdict != Refused || v.Parts[0] != "State: stands twice" {
+		t.Errorf("with both spellings: %+v", v)
+	}
+}

@@ -196,7 +196,7 @@ func (n *Names) resolve(path string, kind Kind, id string) (name string, ok bool
 func written(kind Kind, name string, words ...string) string {
 	_, _, isQualified := qualified(name)
 	isWord := slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(w, name) })
-	if _, isBuiltIn := builtIn[kind][strings.ToLower(name)]; isQualified || isWord || isBuiltIn || !isName(kind, name) {
+	if isQualified || isWord || !isName(kind, name) {
 		return string(kind) + ":" + name
 	}
 	return name

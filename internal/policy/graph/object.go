@@ -9,8 +9,8 @@ import (
 type object struct {
 	j     *judge
 	path  string
-	value *value // nil where there is none
-	taken map[string]bool
+	value *value          // nil where there is none
+	taken map[string]bool // keys in lower case
 }
 
 // object begins to read an object. What is null is one without keys; what is something else is refused, and so is a key that stands
@@ -44,7 +44,7 @@ func (o *object) at(key string) string {
 // take marks keys as known, whatever stands there.
 func (o *object) take(keys ...string) {
 	for _, key := range keys {
-		o.taken[key] = true
+		o.taken[strings.ToLower(key)] = true
 	}
 }
 
@@ -152,7 +152,7 @@ func (o *object) rest() {
 		return
 	}
 	for _, m := range o.value.members {
-		if !o.taken[m.key] && !annotation(m.key) && !m.value.empty() {
+		if !o.taken[strings.ToLower(m.key)] && !annotation(m.key) && !m.value.empty() {
 			o.j.refuseUnknown(o.at(m.key), "")
 		}
 	}
