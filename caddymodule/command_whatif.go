@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -59,6 +60,41 @@ import" read them back as they were.`,
 			return writeFile(*output, text.Bytes())
 		}
 		_, err := c.OutOrStdout().Write(text.Bytes())
+		return err
+	})
+	return c
+}
+
+func policyLintCommand() *cobra.Command {
+	s := &server{}
+	c := &cobra.Command{
+		Use: "lint", Short: "Say what in the policies may not be meant", Args: cobra.NoArgs,
+		Long: `Say what in the policies of the running server may not be meant: applications that no policy reaches, policies that can never apply, names
+that nobody has, and what could lock every administrator out. The same is in the log when the server starts.
+
+The status is 0 only if nothing is found.`,
+	}
+	s.flags(c)
+	c.RunE = run(func(c *cobra.Command, _ []string) error {
+		var found []policy.Finding
+		if err := s.call(http.MethodGet, "/mfa/policy/lint", nil, &found); err != nil {
+			return err
+		}
+		err := s.print(c, found, func(w io.Writer) {
+			for _, f := range found {
+				name := "policies"
+				if f.Policy != "" {
+					name = fmt.Sprintf("policy %q", f.Policy)
+				}
+				fmt.Fprintf(w, "%s: %s.\n  (%s)\n", plain(name), plain(f.Sentence), f.Kind)
+			}
+			if len(found) == 0 {
+				fmt.Fprintln(w, "Nothing was found.")
+			}
+		})
+		if err == nil && len(found) > 0 {
+			err = errors.New(number(len(found), "finding", "findings"))
+		}
 		return err
 	})
 	return c

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -148,5 +149,31 @@ func TestWhatIsExportedIsImportedAsItWas(t *testing.T) {
 	}
 	if len(again.Strengths) != 1 || again.Strengths[0].Name != "codes" {
 		t.Errorf("strengths: %+v", again.Strengths)
+	}
+}
+
+func TestLintIsPrintedAndIsTheStatus(t *testing.T) {
+	c := newConsole(t, somePolicies)
+	out, err := c.policy("lint", "--json")
+	if err == nil || err.Error() != "3 findings" {
+		t.Errorf("%v\n%s", err, out)
+	}
+	var found []policy.Finding
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&found); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	kinds := map[policy.Kind]int{}
+	for _, f := range found {
+		kinds[f.Kind]++
+	}
+	// Nobody is in Finance, so that the policy for it selects nobody, and no site has the wiki. Nothing is said of what is disabled.
+	if want := (map[policy.Kind]int{policy.LintUnknownName: 2, policy.LintNever: 1}); !maps.Equal(kinds, want) {
+		t.Errorf("%v, want %v\n%s", kinds, want, out)
+	}
+	if out, _ := c.policy("lint"); !strings.Contains(out, `policy "Windows later": it can never apply: `) || !strings.Contains(out, "(policy_never_applies)") {
+		t.Error(out)
+	}
+	if out, err := newConsole(t, "").policy("lint"); err != nil || out != "Nothing was found.\n" {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
