@@ -32,6 +32,7 @@ func policyEndpoints(handle func(pattern string, serve func(r *http.Request) (an
 		data, err := graph.Marshal(s.Policy.Policies, strengthsOf(s.Policy))
 		return json.RawMessage(data), err
 	})
+	handle("GET /mfa/policy/lint", func(r *http.Request) (any, error) { return s.Lint(r.Context(), time.Now()) })
 	handle("GET /mfa/policy/what-if", func(r *http.Request) (any, error) {
 		q, err := parseQuery(r.URL.Query())
 		if err != nil {

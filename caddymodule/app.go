@@ -336,6 +336,7 @@ func (a *App) start() (*runtime, error) {
 	if a.signIns != nil {
 		rt.done.Go(func() { a.signIns.Run(running) })
 	}
+	rt.done.Go(func() { a.lint(running, rt.admin) })
 	rt.done.Go(func() { rt.connections.Run(running, []store.Store{sessions, accounts}, rt.judge) })
 	return rt, nil
 }
@@ -433,6 +434,17 @@ func (a *App) register(h *Handler) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.handlers = append(a.handlers, h)
+}
+
+// lint warns of what in the policies may not be meant.
+func (a *App) lint(ctx context.Context, service *admin.Service) {
+	found, err := service.Lint(ctx, time.Now())
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn("policy lint: who there is can't be found out now", zap.Error(err))
+	}
+	for _, f := range found {
+		a.log.Warn("policy lint", zap.String("kind", string(f.Kind)), zap.String("policy", f.Policy), zap.String("finding", f.Sentence))
+	}
 }
 
 // applications names every application that a site has, sorted. The sites must have been checked.
