@@ -11,7 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
@@ -229,24 +230,14 @@ func FuzzPolicies(f *testing.F) {
 		f.Add(options)
 	}
 	f.Fuzz(func(t *testing.T, options string) {
-		if strings.Contains(options, "import") && !strings.Contains(options, "policies import") {
-			return // Caddy's own import reads files
-		}
-		out, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte("{\nmfa {\nusers file users.yaml\n"+options+"\n}\n}\n"), map[string]any{"filename": "Caddyfile"})
+		value, err := parseGlobalOption(caddyfile.NewTestDispenser("mfa {\nusers file users.yaml\n"+options+"\n}\n"), nil)
 		if err != nil {
 			return
 		}
-		var adapted struct {
-			Apps struct {
-				MFA config.Config `json:"mfa"`
-			} `json:"apps"`
-		}
-		if err := json.Unmarshal(out, &adapted); err != nil {
+		out := value.(httpcaddyfile.App).Value
+		c := &config.Config{}
+		if err := json.Unmarshal(out, c); err != nil {
 			t.Fatalf("what was written is not read: %v\n%s", err, out)
-		}
-		c := &adapted.Apps.MFA
-		if len(c.Users) == 0 {
-			return // the option was closed, and something else begun
 		}
 		if err := append(c.Validate(), checkPolicies(c)...).Err(); err != nil {
 			t.Fatalf("what was taken is wrong in JSON: %v\n%s", err, out)
