@@ -132,8 +132,8 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 		return done(s.SignOut(r.Context(), r.PathValue("name")))
 	})
 	handle("POST /mfa/accounts/init", func(r *http.Request) (any, error) { return done(s.AcceptAccounts(r.Context())) })
-	handle("GET /mfa/sign-ins", func(r *http.Request) (any, error) { return listSignIns(r, signIns, time.Now()) })
 	policyEndpoints(handle, s)
+	handle("GET /mfa/sign-ins", func(r *http.Request) (any, error) { return listSignIns(r, signIns, time.Now()) })
 	handle("/mfa/", func(r *http.Request) (any, error) {
 		_, err := io.Copy(io.Discard, r.Body)
 		return nil, errors.Join(errNoEndpoint, err)

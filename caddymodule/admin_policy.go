@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/admin"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
+	"github.com/caddy-mfa/caddy-mfa/internal/policy/graph"
 )
 
 // policyEndpoints serves what an administrator asks about policy. None of it changes anything.
@@ -26,6 +28,11 @@ func policyEndpoints(handle func(pattern string, serve func(r *http.Request) (an
 		}
 		return list, nil
 	})
+	handle("GET /mfa/policies/graph", func(*http.Request) (any, error) {
+		data, err := graph.Marshal(s.Policy.Policies, strengthsOf(s.Policy))
+		return json.RawMessage(data), err
+	})
+	handle("GET /mfa/policy/lint", func(r *http.Request) (any, error) { return s.Lint(r.Context(), time.Now()) })
 	handle("GET /mfa/policy/what-if", func(r *http.Request) (any, error) {
 		q, err := parseQuery(r.URL.Query())
 		if err != nil {
@@ -33,6 +40,15 @@ func policyEndpoints(handle func(pattern string, serve func(r *http.Request) (an
 		}
 		return s.WhatIf(r.Context(), q, time.Now())
 	})
+}
+
+// strengthsOf gives the authentication strengths that are not built in, as package graph has them.
+func strengthsOf(rules *policy.Set) []graph.Strength {
+	strengths := make([]graph.Strength, len(rules.Strengths))
+	for i, strength := range rules.Strengths {
+		strengths[i] = graph.Strength{Name: strength.Name, Combinations: strength.Combinations}
+	}
+	return strengths
 }
 
 // queryWords are the parameters of a question. The command has an option for each.

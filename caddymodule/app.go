@@ -28,6 +28,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/totp"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/geoip"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/password"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
@@ -55,6 +56,7 @@ type App struct {
 	directories []*file.Directory
 	rules       *policy.Set
 	devices     deviceRules
+	countries   *geoip.Countries // nil: none configured
 	terms       []portal.Terms
 	live        *live
 	released    bool // live was given back
@@ -288,7 +290,7 @@ func (a *App) start() (*runtime, error) {
 		Factors: map[mfa.Method]mfa.Factor{
 			mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},
 		},
-		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts,
+		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
 	}
 	pages, err := portal.New(portal.Portal{
 		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Help: a.Help, Terms: a.terms, Log: a.slog,
@@ -319,10 +321,13 @@ func (a *App) start() (*runtime, error) {
 		gate: g, portal: pages, signin: service, connections: a.live.connections, sink: a.sink,
 		admin: &admin.Service{
 			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
+			Policy: rules, Applications: a.applications(), Country: a.country,
 			PerUserNoEffect: perUserNoEffect(rules),
-			Policy:          rules, Applications: a.applications(),
 		},
 		stop: stop, done: &sync.WaitGroup{},
+	}
+	if a.countries != nil {
+		rt.done.Go(func() { a.countries.Run(running) })
 	}
 	for _, d := range a.directories {
 		d.OnChange(func() { rt.connections.Recheck(mfa.UserID{}) })
@@ -331,6 +336,7 @@ func (a *App) start() (*runtime, error) {
 	if a.signIns != nil {
 		rt.done.Go(func() { a.signIns.Run(running) })
 	}
+	rt.done.Go(func() { a.lint(running, rt.admin) })
 	rt.done.Go(func() { rt.connections.Run(running, []store.Store{sessions, accounts}, rt.judge) })
 	return rt, nil
 }
@@ -428,6 +434,17 @@ func (a *App) register(h *Handler) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.handlers = append(a.handlers, h)
+}
+
+// lint warns of what in the policies may not be meant.
+func (a *App) lint(ctx context.Context, service *admin.Service) {
+	found, err := service.Lint(ctx, time.Now())
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn("policy lint: who there is can't be found out now", zap.Error(err))
+	}
+	for _, f := range found {
+		a.log.Warn("policy lint", zap.String("kind", string(f.Kind)), zap.String("policy", f.Policy), zap.String("finding", f.Sentence))
+	}
 }
 
 // applications names every application that a site has, sorted. The sites must have been checked.

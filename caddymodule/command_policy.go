@@ -19,8 +19,8 @@ import (
 )
 
 func policyCommand() *cobra.Command {
-	c := group("policy", "Conditional Access policies: try them, import them, list them")
-	c.AddCommand(policyImportCommand(), policyTemplateCommand(), policyListCommand(), whatIfCommand())
+	c := group("policy", "Conditional Access policies")
+	c.AddCommand(policyListCommand(), policyExportCommand(), whatIfCommand(), policyLintCommand(), policyImportCommand(), policyTemplateCommand())
 	return c
 }
 
@@ -173,12 +173,16 @@ func readBounded(path string, most int64) ([]byte, error) {
 	return data, nil
 }
 
-// writePolicies writes the whole file or nothing.
-func writePolicies(path string, result *graph.Result) (err error) {
+func writePolicies(path string, result *graph.Result) error {
 	data, err := graph.Marshal(result.Policies, result.Strengths)
 	if err != nil {
 		return fmt.Errorf("writing policies: %w", err)
 	}
+	return writeFile(path, data)
+}
+
+// writeFile writes the whole file or nothing.
+func writeFile(path string, data []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("writing policies: %w", err)

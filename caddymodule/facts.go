@@ -135,7 +135,14 @@ func hostOf(r *http.Request) string {
 // client is what policy looks at. What no policy asks for is not found out.
 func (h *Handler) client(r *http.Request) mfa.Client {
 	c := mfa.Client{App: mfa.Browser, Address: clientAddress(r)}
-	if h.app.rules.Inputs().Device {
+	needs := h.app.rules.Inputs()
+	if needs.Platform {
+		c.Platform = mfa.Platform(h.app.live.platforms.Parse(r.Header.Get("Sec-Ch-Ua-Platform"), r.UserAgent()).Platform)
+	}
+	if needs.Country {
+		c.Country, c.CountryKnown = h.app.country(c.Address)
+	}
+	if needs.Device {
 		c.Device = h.app.devices.device(r)
 	}
 	return c
@@ -174,7 +181,7 @@ func sessionCookie(r *http.Request, host string, https bool) string {
 // clientOf is who has sent a request, as the sign-in log knows him.
 func (h *Handler) clientOf(r *http.Request, g *gate.Request) signin.Client {
 	return signin.Client{
-		Host: g.Host, Application: h.gated.Name, Client: g.Client, UserAgent: r.UserAgent(), Reference: audit.NewReference(), Now: g.Now,
+		Host: g.Host, Application: h.gated.Name, Client: g.Client, UserAgent: r.UserAgent(), Hint: r.Header.Get("Sec-Ch-Ua-Platform"), Reference: audit.NewReference(), Now: g.Now,
 	}
 }
 

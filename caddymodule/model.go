@@ -2,8 +2,10 @@ package caddymodule
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/geoip"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/portal"
 )
@@ -24,6 +26,9 @@ func (a *App) provisionPolicy() error {
 			return err
 		}
 		a.terms = append(a.terms, terms)
+	}
+	if a.GeoIP != "" {
+		a.countries = geoip.Open(a.GeoIP, a.slog)
 	}
 	if a.devices, err = newDeviceRules(a.DeviceRules); err != nil {
 		return err
@@ -74,4 +79,18 @@ func perUserNoEffect(rules *policy.Set) string {
 		return "`per_user_mfa` is not configured"
 	}
 	return ""
+}
+
+// country is where an address is, as far as anybody knows.
+func (a *App) country(address netip.Addr) (code string, ok bool) {
+	if a.countries == nil || !address.IsValid() {
+		return "", false
+	}
+	return a.countries.Country(address)
+}
+
+// describe names browser and operating system, as a client claims them.
+func (a *App) describe(hint, userAgent string) (browser, system string) {
+	c := a.live.platforms.Parse(hint, userAgent)
+	return c.Browser(), c.System
 }

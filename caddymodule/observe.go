@@ -145,6 +145,9 @@ func gauges() []prometheus.Collector {
 			}
 			return 1
 		}),
+		read("caddy_mfa_geoip_ok", "Whether the file of countries is in force as it is now (1, also where none is configured), or countries are not known or old (0).", func(a *App) float64 {
+			return yes(a.countries == nil || a.countries.Healthy())
+		}),
 		read("caddy_mfa_open_requests", "Requests in flight behind a session, WebSockets included.", func(a *App) float64 {
 			return float64(a.live.connections.Len())
 		}),

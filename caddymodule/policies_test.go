@@ -2,7 +2,6 @@ package caddymodule
 
 import (
 	"encoding/json"
-	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -181,19 +180,6 @@ func TestLooksAtAddresses(t *testing.T) {
 				t.Fatalf("got %q, want %q", got, tc.want)
 			}
 		})
-	}
-}
-
-func TestUnknownApplications(t *testing.T) {
-	policies := []policy.Policy{
-		{Name: "first", Conditions: policy.Conditions{Applications: []string{"hr", "wiki"}, ExcludeApplications: []string{"mail"}}},
-		{Name: "second", Conditions: policy.Conditions{Applications: []string{"wiki"}}},
-		{Name: "third", Conditions: policy.Conditions{Applications: []string{policy.All}}},
-		{Name: "fourth", Conditions: policy.Conditions{Applications: []string{policy.None}}},
-	}
-	got := unknownApplications(policies, func(name string) bool { return name == "hr" })
-	if want := map[string]string{"wiki": "first", "mail": "first"}; !maps.Equal(got, want) {
-		t.Fatalf("got %v, want %v", got, want)
 	}
 }
 

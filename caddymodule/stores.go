@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/platform"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
@@ -221,6 +222,7 @@ type live struct {
 	accounts    *account.View
 	connections *session.Connections
 	verdicts    *signin.Verdicts
+	platforms   *platform.Cache
 	stop        []func()
 	release     []func() error
 }
@@ -232,7 +234,7 @@ func acquireLive(sessions, accounts storeModule) (*live, error) {
 	value, _, err := lives.LoadOrNew(key, func() (caddy.Destructor, error) {
 		l := &live{
 			key: key, sessions: session.NewView(sessions.Store()), accounts: account.NewView(accounts.Store()),
-			connections: session.NewConnections(), verdicts: signin.NewVerdicts(),
+			connections: session.NewConnections(), verdicts: signin.NewVerdicts(), platforms: platform.NewCache(),
 		}
 		// What changes a session or an account may end a connection that is open.
 		l.stop = append(l.stop, sessions.Store().Watch(l.recheck), accounts.Store().Watch(l.recheck))

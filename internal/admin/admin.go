@@ -31,11 +31,12 @@ type Service struct {
 	Generation *account.Generation
 	Sink       audit.Sink
 
+	Policy       *policy.Set
+	Applications []string  // every one that a site has, sorted
+	Country      CountryOf // nil: nobody knows
+
 	// PerUserNoEffect says why the per-user setting has no effect with this configuration. Empty: it has.
 	PerUserNoEffect string
-	Policy          *policy.Set
-	Applications    []string  // every one that a site has, sorted
-	Country         CountryOf // nil: nobody knows
 }
 
 // Summary is one user in a list.

@@ -9,21 +9,20 @@ import (
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
-	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 )
 
-// policyFixture has policies beside users.
-type policyFixture struct {
+// asked is a fixture whose policies can be asked, and the gate that decides by them.
+type asked struct {
 	*fixture
 	gate *gate.Gate
 }
 
-// newPolicyFixture has alice of finance with an app, bob without, carol who must use her app, and dora who is disabled.
-func newPolicyFixture(t *testing.T, policies ...policy.Policy) *policyFixture {
+// newAsked has alice of finance with an app, bob without, carol who must use her app, and dora who is disabled.
+func newAsked(t *testing.T, policies ...policy.Policy) *asked {
 	t.Helper()
 	rules, err := policy.New(policy.Model{
 		Defaults: policy.SecurityDefaults{Off: true}, Policies: policies, PerUser: policy.PerUserMFA{On: true},
@@ -35,15 +34,12 @@ func newPolicyFixture(t *testing.T, policies ...policy.Policy) *policyFixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &policyFixture{fixture: newFixture(t)}
-	users := people{}
-	for _, name := range []string{"alice", "bob", "carol", "dora"} {
-		users[name] = &mfa.User{ID: mfa.UserID{Directory: "file", ID: name}, Name: name, Canonical: name, Mark: "m", Disabled: name == "dora"}
-	}
+	f := newFixture(t)
+	users := f.Users[0].(people)
 	users["alice"].Groups = []string{"Finance"}
-	f.Users, f.Policy, f.Applications = directory.Directories{users}, rules, []string{"hr", "wiki"}
+	users["dora"] = &mfa.User{ID: mfa.UserID{Directory: "file", ID: "dora"}, Name: "dora", Canonical: "dora", Mark: "m", Disabled: true}
+	f.Policy, f.Applications = rules, []string{"hr", "wiki"}
 	f.Country = func(a netip.Addr) (string, bool) { return "NL", a == netip.MustParseAddr("198.51.100.7") }
-	f.gate = &gate.Gate{Sessions: f.Sessions, Accounts: f.Accounts, Users: f.Users, Policy: rules}
 	for _, name := range []string{"alice", "bob", "carol"} {
 		f.update(name, func(a *account.Account) {
 			a.State.Created, a.State.Name = f.now, name
@@ -55,10 +51,10 @@ func newPolicyFixture(t *testing.T, policies ...policy.Policy) *policyFixture {
 			}
 		})
 	}
-	return f
+	return &asked{f, &gate.Gate{Sessions: f.Sessions, Accounts: f.Accounts, Users: f.Users, Policy: rules}}
 }
 
-func (f *fixture) ask(q Query) *WhatIf {
+func (f *asked) ask(q Query) *WhatIf {
 	f.t.Helper()
 	answer, err := f.WhatIf(f.t.Context(), q, f.now)
 	if err != nil {
@@ -100,7 +96,7 @@ func examples() []policy.Policy {
 }
 
 func TestWhatIfSaysWhatTheGateDoes(t *testing.T) {
-	f := newPolicyFixture(t, examples()...)
+	f := newAsked(t, examples()...)
 	verdicts := map[policy.Action]gate.Verdict{
 		policy.Allow: gate.Pass, policy.Verify: gate.StepUp, policy.Register: gate.StepUp, policy.Authenticate: gate.StepUp, policy.AcceptTerms: gate.StepUp,
 		policy.Block: gate.Refuse,
@@ -136,7 +132,7 @@ func TestWhatIfSaysWhatTheGateDoes(t *testing.T) {
 }
 
 // request comes in a session that has just begun.
-func (f *fixture) request(name, application string, client mfa.Client, methods []mfa.Method) *gate.Request {
+func (f *asked) request(name, application string, client mfa.Client, methods []mfa.Method) *gate.Request {
 	f.t.Helper()
 	user, err := f.find(f.t.Context(), name)
 	if err != nil {
@@ -154,7 +150,7 @@ func (f *fixture) request(name, application string, client mfa.Client, methods [
 }
 
 func TestWhatIfInGraphsWords(t *testing.T) {
-	f := newPolicyFixture(t, examples()...)
+	f := newAsked(t, examples()...)
 	home := mfa.Client{App: policy.Browser, Address: netip.MustParseAddr("192.0.2.1")}
 	for reason, tc := range map[string]struct {
 		query    Query
@@ -220,7 +216,7 @@ func TestWhatIfInGraphsWords(t *testing.T) {
 }
 
 func TestWhatIfSaysWhatIsAskedAndForHowLong(t *testing.T) {
-	f := newPolicyFixture(t, examples()...)
+	f := newAsked(t, examples()...)
 	office := mfa.Client{App: policy.Browser, Address: netip.MustParseAddr("203.0.113.9")}
 	d := f.ask(Query{User: "alice", Application: "hr", Client: office}).Decision
 	if !slices.Equal(d.Methods, []mfa.Method{mfa.TOTP}) || d.Requirement != "multiFactorAuthentication" || d.PasswordAge != 0 {
@@ -233,7 +229,7 @@ func TestWhatIfSaysWhatIsAskedAndForHowLong(t *testing.T) {
 }
 
 func TestWhatIfWarnsOfWhatMayNotBeMeant(t *testing.T) {
-	f := newPolicyFixture(t, examples()...)
+	f := newAsked(t, examples()...)
 	answer := f.ask(Query{User: "bob", Application: "payrol", Proofs: []mfa.Method{mfa.Password, mfa.TOTP}})
 	if len(answer.Warnings) != 2 || !strings.Contains(answer.Warnings[0], "hr, wiki") || !strings.Contains(answer.Warnings[1], "totp") {
 		t.Errorf("%q", answer.Warnings)

@@ -449,7 +449,6 @@ func TestMistakesInPolicies(t *testing.T) {
 		"no users":                       {func(p *Policy) { p.Conditions.Users = Users{} }, "no users"},
 		"no target":                      {func(p *Policy) { p.Conditions.Applications = nil }, "neither applications nor a user action"},
 		"two targets":                    {func(p *Policy) { p.Conditions.UserActions = []UserAction{RegisterSecurityInfo} }, "only one"},
-		"nothing demanded":               {func(p *Policy) { p.Grant = Grant{} }, "demands nothing"},
 		"a place that there is not":      {func(p *Policy) { p.Conditions.ExcludeLocations = []string{"moon"} }, `"moon"`},
 		"a strength that there is not":   {func(p *Policy) { p.Grant = Grant{Strength: "superb"} }, `"superb"`},
 		"terms that there are not":       {func(p *Policy) { p.Grant = Grant{Terms: []string{"none"}} }, `"none"`},
@@ -479,7 +478,7 @@ func TestMistakesInPolicies(t *testing.T) {
 		}
 	})
 	t.Run("all at once", func(t *testing.T) {
-		_, err := New(ca(everybody(func(p *Policy) { p.State, p.Grant = "", Grant{} }), named("second", func(p *Policy) { p.Conditions.Users = Users{} })))
+		_, err := New(ca(everybody(func(p *Policy) { p.State, p.Conditions.Applications = "", nil }), named("second", func(p *Policy) { p.Conditions.Users = Users{} })))
 		if err == nil || strings.Count(err.Error(), "\n") != 2 {
 			t.Errorf("%v", err)
 		}

@@ -25,6 +25,9 @@ func (s *Set) perUser(f *Facts) (demanded bool, graceEnds time.Time) {
 			return false, time.Time{}
 		}
 	}
+	if f.PerUser != mfa.PerUserEnabled || f.Asked.IsZero() {
+		return true, time.Time{}
+	}
 	return true, graceFrom(f, f.Asked, s.PerUser.Grace)
 }
 

@@ -194,9 +194,6 @@ func (c *compiler) compile(i, words int) {
 	if len(cond.Applications) > 0 && len(cond.UserActions) > 0 {
 		c.wrong("it selects applications and a user action, of which only one can be; make two policies of it")
 	}
-	if p.Grant.Empty() && p.Session == (SessionControls{}) {
-		c.wrong("it demands nothing; write for example `grant mfa`")
-	}
 	if grant.Strength != "" {
 		if out.strength = c.strengths[grant.Strength]; out.strength == nil {
 			c.wrong("there is no authentication strength %q", grant.Strength)

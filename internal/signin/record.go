@@ -84,10 +84,13 @@ func (s *Service) record(c Client, user *mfa.User, proofs mfa.Proofs, status aud
 		r.Device.TrustType = "ServerAD"
 	}
 	if s.Describe != nil {
-		r.Device.Browser, r.Device.OperatingSystem = s.Describe(c.UserAgent)
+		r.Device.Browser, r.Device.OperatingSystem = s.Describe(c.Hint, c.UserAgent)
 	}
 	if c.Address.IsValid() {
 		r.IPAddress = c.Address.String()
+		if s.Country != nil && !c.CountryKnown {
+			r.Location.CountryOrRegion, _ = s.Country(c.Address)
+		}
 	}
 	if !user.ID.IsZero() {
 		r.UserID = user.ID.String()

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -84,8 +85,11 @@ type Service struct {
 	Factors    map[mfa.Method]mfa.Factor // every method that can be verified
 	Sink       audit.Sink
 
-	// Describe names browser and system of a User-Agent, for the log; nil: nobody does.
-	Describe func(userAgent string) (browser, system string)
+	// Describe names browser and system that a client claims (Sec-CH-UA-Platform, User-Agent), for the log; nil: nobody does.
+	Describe func(hint, userAgent string) (browser, system string)
+
+	// Country is where an address is, for the log; nil: nobody knows.
+	Country func(netip.Addr) (code string, known bool)
 
 	Verdicts *Verdicts
 	Log      *slog.Logger
@@ -97,6 +101,7 @@ type Client struct {
 	Application string // that he is on the way to; empty: our own pages
 	mfa.Client
 	UserAgent string
+	Hint      string // Sec-CH-UA-Platform
 	Session   string // value of the session cookie
 	Browser   string // value of the known-browser cookie
 	Reference string // of this answer, for page and log

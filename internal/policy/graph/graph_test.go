@@ -115,7 +115,7 @@ func TestWhatIsEnforcedMeansTheSame(t *testing.T) {
 			ExcludeLocations:    []string{policy.AllTrusted, "office"},
 			Devices:             &policy.DeviceFilter{Exclude: true, Rule: "device.isCompliant -eq True"},
 		},
-		Grant:   policy.Grant{Any: true, MFA: true, Strength: PhishingResistantMFA, CompliantDevice: true, DomainJoinedDevice: true, Terms: []string{"House rules"}},
+		Grant:   policy.Grant{Any: true, MFA: true, Strength: policy.PhishingResistantStrength, CompliantDevice: true, DomainJoinedDevice: true, Terms: []string{"House rules"}},
 		Session: policy.SessionControls{SignInFrequency: &policy.SignInFrequency{Every: 12 * 3600e9}, Persistent: policy.NeverPersistent},
 	}
 	if len(r.Policies) != 1 || !reflect.DeepEqual(r.Policies[0], p) {

@@ -90,7 +90,7 @@ func (g generator) policy(i int) policy.Policy {
 	default:
 		p.Grant = policy.Grant{MFA: g.yes(), CompliantDevice: g.yes(), DomainJoinedDevice: g.yes(), PasswordChange: g.yes(), Terms: g.some(2)}
 		if g.yes() {
-			p.Grant.Strength = []string{MultifactorAuthentication, PasswordlessMFA, PhishingResistantMFA, "Keys", "All", "62e90394-69f5-4237-9190-012177145e10"}[g.IntN(6)]
+			p.Grant.Strength = []string{policy.MFAStrength, policy.PasswordlessStrength, policy.PhishingResistantStrength, "Keys", "All", "62e90394-69f5-4237-9190-012177145e10"}[g.IntN(6)]
 		}
 	}
 	p.Grant.Any = !p.Grant.Empty() && g.yes()

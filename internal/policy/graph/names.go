@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 )
 
 // Kind is what an id names.
@@ -135,17 +137,10 @@ func qualified(s string) (Kind, string, bool) {
 
 // strengths are the authentication strengths that every tenant has, by id. Names are Graph's displayName.
 var strengths = map[string]string{
-	"00000000-0000-0000-0000-000000000002": MultifactorAuthentication,
-	"00000000-0000-0000-0000-000000000003": PasswordlessMFA,
-	"00000000-0000-0000-0000-000000000004": PhishingResistantMFA,
+	"00000000-0000-0000-0000-000000000002": policy.MFAStrength,
+	"00000000-0000-0000-0000-000000000003": policy.PasswordlessStrength,
+	"00000000-0000-0000-0000-000000000004": policy.PhishingResistantStrength,
 }
-
-// The names of the built-in authentication strengths.
-const (
-	MultifactorAuthentication = "Multifactor authentication"
-	PasswordlessMFA           = "Passwordless MFA"
-	PhishingResistantMFA      = "Phishing-resistant MFA"
-)
 
 // builtIn are what every tenant has, and what means the same here.
 var builtIn = map[Kind]map[string]string{Role: roles, AuthStrength: strengths}

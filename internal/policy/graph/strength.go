@@ -3,6 +3,8 @@ package graph
 import (
 	"slices"
 	"strings"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 )
 
 // Strength is an authentication strength that is not built in, as a policy brought it along.
@@ -80,7 +82,7 @@ func (j *judge) authStrength(v *value) string {
 		}
 		return name
 	}
-	if slices.Contains([]string{MultifactorAuthentication, PasswordlessMFA, PhishingResistantMFA}, name) {
+	if slices.Contains([]string{policy.MFAStrength, policy.PasswordlessStrength, policy.PhishingResistantStrength}, name) {
 		j.refuseUnknown(strengthPath+".displayName", name+" is built in, and this is another one")
 		return ""
 	}
