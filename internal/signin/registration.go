@@ -23,7 +23,8 @@ func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID str
 	if err != nil {
 		return Cookies{}, err
 	}
-	if st.User == nil || st.Current.Session.ID != sessionID || !st.Current.Latest() {
+	inTurn := st.Step != Password && st.Step != Terms
+	if st.User == nil || !inTurn || st.Current.Session.ID != sessionID || !st.Current.Latest() {
 		return Cookies{}, ErrStep
 	}
 	if err := s.mayChange(c, st); err != nil {
