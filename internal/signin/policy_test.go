@@ -1,175 +1,160 @@
 package signin
 
 import (
-	"errors"
+	"net/netip"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/caddy-mfa/caddy-mfa/internal/account"
-	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 )
 
-// governed is a fixture in which policies decide.
-func governed(t testing.TB, policies ...policy.Policy) *fixture {
-	t.Helper()
-	rules, err := policy.New(policy.Model{
-		Defaults: policy.SecurityDefaults{Off: true}, PerUser: policy.PerUserMFA{On: true}, Policies: policies, Terms: []policy.Terms{{Name: "house rules", Version: 2}},
+var (
+	inside  = netip.MustParseAddr("203.0.113.9")
+	outside = netip.MustParseAddr("192.0.2.1")
+)
+
+// decideBy puts policies in the place of security defaults.
+func (f *fixture) decideBy(policies ...policy.Policy) {
+	f.t.Helper()
+	set, err := policy.New(policy.Model{
+		Defaults:  policy.SecurityDefaults{Off: true},
+		Locations: []policy.NamedLocation{{Name: "office", Ranges: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}, Trusted: true}},
+		Terms:     []policy.Terms{{Name: "house rules", Version: 3}},
+		Policies:  policies,
 	})
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	f := newFixture(t)
-	f.rules = rules
-	f.Service = f.node()
-	return f
+	*f.rules = *set
 }
 
-func everybody(grant policy.Grant, session policy.SessionControls) policy.Policy {
-	return policy.Policy{
-		Name: "policy", State: policy.Enabled, Grant: grant, Session: session,
+// everywhere is a policy for everybody and every application.
+func everywhere(change func(*policy.Policy)) policy.Policy {
+	p := policy.Policy{
+		Name: "policy", State: policy.Enabled,
 		Conditions: policy.Conditions{Users: policy.Users{All: true}, Applications: []string{policy.All}},
 	}
+	change(&p)
+	return p
 }
 
-// seen lets time pass in which the session is used.
-func (b *browser) seen(d time.Duration) {
-	for end := time.Now().Add(d); time.Now().Before(end); {
-		time.Sleep(min(10*time.Minute, time.Until(end)))
+var blockedOutside = everywhere(func(p *policy.Policy) {
+	p.Conditions.ExcludeLocations, p.Grant.Block = []string{"office"}, true
+})
+
+func TestWhoIsBlockedRegistersNothing(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		f.decideBy(blockedOutside)
+		b := f.browser()
+		b.address = outside
+		b.must(b.password("alice", rightPassword))
+		b.want(Blocked)
+		wantErr(t, "a first factor", b.begin(), ErrStep)
+
+		t.Log("nor does who is registered, with a session that was taken elsewhere")
+		b.address = inside
+		app := b.register("alice")
+		b.must(b.verify(mfa.TOTP, app.code()))
+		b.address = outside
+		b.want(Blocked)
+		wantErr(t, "another factor", b.begin(), ErrStep)
+
+		t.Log("nor is finished there what was begun inside")
+		b.address = inside
+		if err := b.begin(); err != nil {
+			t.Fatal(err)
+		}
+		_, challenge, err := b.Registration(b.ctx, b.client())
+		if err != nil {
+			t.Fatal(err)
+		}
+		second := &phone{t: t, key: challenge.Key}
+		b.address = outside
+		_, _, err = b.finish(second.code())
+		wantErr(t, "what was begun inside", err, ErrStep)
+		b.address = inside
+		if n := len(b.state().Account.CredentialsOf(mfa.TOTP)); n != 1 {
+			t.Fatalf("%d apps", n)
+		}
+	})
+}
+
+func TestTermsComeBeforeARegistrationThatIsOnlyOffered(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		f.decideBy(everywhere(func(p *policy.Policy) { p.Grant.Terms = []string{"house rules"} }))
+		b := f.browser()
+		b.must(b.password("alice", rightPassword))
+		b.want(Terms)
+		wantErr(t, "a first factor", b.begin(), ErrStep)
+	})
+}
+
+func TestAPasswordThatIsTooOldChangesNoFactor(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		f.decideBy(everywhere(func(p *policy.Policy) {
+			p.Grant.MFA, p.Session.SignInFrequency = true, &policy.SignInFrequency{Every: time.Hour}
+		}))
+		b := f.browser()
+		phone := b.register("alice")
+		time.Sleep(40 * time.Minute)
+		b.want(Done)
 		b.Sessions.Touch(b.state().Current, "hr", time.Now())
-		synctest.Wait()
-	}
-}
-
-func TestASignInFrequencyAsksAgainForEverythingThatIsTooOld(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := governed(t, everybody(policy.Grant{MFA: true}, policy.SessionControls{SignInFrequency: &policy.SignInFrequency{Every: 4 * time.Hour}}))
-		b := f.browser()
-		p := b.register("alice")
-		b.want(Done)
-		b.seen(3 * time.Hour)
-		b.want(Done)
-		b.seen(2 * time.Hour)
-		before := len(f.events.ins)
-		if st := b.want(Password); st.User == nil || st.Decision.Reason != policy.SignInFrequencyOver {
-			t.Fatalf("%v: %v", st.User, st.Decision.Reason)
-		}
-		if _, err := b.verify(mfa.TOTP, p.code()); !errors.Is(err, ErrStep) {
-			t.Fatalf("a code in place of the password: %v", err)
-		}
-		if _, err := b.password("alice", "wrong"); !errors.Is(err, ErrPassword) {
-			t.Fatal(err)
-		}
-		id := b.session()
-		b.must(b.password("alice", rightPassword))
-		b.want(Verify)
-		b.must(b.verify(mfa.TOTP, p.code()))
-		b.want(Done)
-		if b.session() != id {
-			t.Error("it is another session now")
-		}
-		last := f.events.ins[len(f.events.ins)-1]
-		if len(f.events.ins) != before+2 || last.Status.ErrorCode != audit.CodeSuccess || last.Policies[0].Result != audit.PolicySuccess || last.Requirement != audit.MultiFactor {
-			t.Errorf("%d records, the last %+v", len(f.events.ins)-before, last)
-		}
+		time.Sleep(25 * time.Minute)
+		b.want(Password)
+		_, err := b.verify(mfa.TOTP, phone.code())
+		wantErr(t, "a code before the password", err, ErrStep)
+		wantErr(t, "another factor", b.begin(), ErrStep)
 	})
 }
 
-func TestEveryTimeMeansOnEntryAndNotAtEachRequest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := governed(t, everybody(policy.Grant{}, policy.SessionControls{SignInFrequency: &policy.SignInFrequency{EveryTime: true}}))
+func TestARecoveryCodeIsNoSecondFactorForTheNextTimeEither(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		f.decideBy(everywhere(func(p *policy.Policy) {
+			p.Grant.MFA, p.Session.SignInFrequency = true, &policy.SignInFrequency{Every: time.Hour, SecondaryOnly: true}
+		}))
 		b := f.browser()
-		b.must(b.password("alice", rightPassword))
-		b.want(Done)
-		time.Sleep(6 * time.Minute)
-		b.want(Password) // hr has not been entered yet
-		b.must(b.password("alice", rightPassword))
+		phone := b.register("alice")
+		time.Sleep(40 * time.Minute)
 		b.Sessions.Touch(b.want(Done).Current, "hr", time.Now())
-		synctest.Wait()
-		time.Sleep(6 * time.Minute)
-		b.want(Done)
-	})
-}
-
-func TestTermsOfUseAreAcceptedAsTheyWereShown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := governed(t, everybody(policy.Grant{Terms: []string{"house rules"}}, policy.SessionControls{}))
-		b := f.browser()
-		b.must(b.password("alice", rightPassword))
-		b.want(Terms)
-		accept := func(session string, shown policy.Terms) error {
-			_, c, err := b.AcceptTerms(b.ctx, b.client(), session, shown)
-			b.keep(c)
-			return err
-		}
-		for reason, shown := range map[string]policy.Terms{"an older version": {Name: "house rules", Version: 1}, "a newer version": {Name: "house rules", Version: 3}, "other terms": {Name: "others", Version: 2}} {
-			if err := accept(b.session(), shown); !errors.Is(err, ErrStep) {
-				t.Errorf("%s: %v", reason, err)
-			}
-		}
-		if err := accept("another", policy.Terms{Name: "house rules", Version: 2}); !errors.Is(err, ErrStep) {
-			t.Errorf("for another session: %v", err)
-		}
-		b.want(Terms)
-		if err := accept(b.session(), policy.Terms{Name: "house rules", Version: 2}); err != nil {
-			t.Fatal(err)
-		}
-		b.want(Done)
+		time.Sleep(40 * time.Minute)
+		b.want(Verify)
+		t.Log("it is for getting in, and not for who is in")
 		other := f.browser()
 		other.must(other.password("alice", rightPassword))
-		other.want(Done)
-		if n := f.events.count(audit.TermsAccepted); n != 1 {
-			t.Errorf("%d events", n)
+		other.must(other.verify(mfa.TOTP, phone.code()))
+		_, err := other.verify(mfa.RecoveryCode, phone.codes[0])
+		wantErr(t, "a recovery code of who is in", err, ErrStep)
+
+		if st := b.must(b.verify(mfa.RecoveryCode, phone.codes[0])); st.Step != Register || st.Decision.Reason != policy.RecoveryUsed {
+			t.Fatalf("step %d (%s), want to register", st.Step, st.Decision.Reason)
+		}
+		t.Log("who finds his app after all goes on")
+		if st := b.must(b.verify(mfa.TOTP, phone.code())); st.Step != Done {
+			t.Fatalf("step %d (%s)", st.Step, st.Decision.Reason)
 		}
 	})
 }
 
-func TestRegistrationEnforcesAPersonsOwnSetting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := governed(t)
+func TestASignInThatTookTooLongBeginsAnewWithThePassword(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
 		b := f.browser()
+		phone := b.register("alice")
+		f.decideBy(everywhere(func(p *policy.Policy) {
+			p.Grant.MFA, p.Session.SignInFrequency = true, &policy.SignInFrequency{EveryTime: true}
+		}))
+		b = f.browser()
 		b.must(b.password("alice", rightPassword))
-		b.want(Done)
-		if _, err := f.admin.SetState(f.ctx, "alice", mfa.PerUserEnabled, time.Now()); err != nil {
-			t.Fatal(err)
-		}
-		b.want(Register)
-		b.register("alice")
-		b.want(Done)
-		a, err := f.Accounts.LoadClosed(f.ctx, mfa.UserID{Directory: "file", ID: "alice"})
-		if err != nil || a.State.PerUser != mfa.PerUserEnforced {
-			t.Fatalf("%q, %v", a.State.PerUser, err)
-		}
-		next := f.browser()
-		next.must(next.password("alice", rightPassword))
-		next.want(Verify)
-	})
-}
-
-func TestAPolicyOnRegistrationBindsWhoChangesHisFactorsToo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		onDevice := everybody(policy.Grant{CompliantDevice: true}, policy.SessionControls{})
-		onDevice.Conditions.Applications, onDevice.Conditions.UserActions = nil, []policy.UserAction{policy.RegisterSecurityInfo}
-		f := governed(t, onDevice)
-		b := f.browser()
+		b.want(Verify)
+		time.Sleep(6 * time.Minute)
+		_, err := b.verify(mfa.TOTP, phone.code())
+		wantErr(t, "a code before the password", err, ErrStep)
 		b.must(b.password("alice", rightPassword))
-		if err := b.begin(); !errors.Is(err, ErrDenied) {
-			t.Fatalf("a first factor: %v", err)
+		st := b.must(b.verify(mfa.TOTP, phone.code()))
+		if st.Step != Done || st.Current.Session.Pending {
+			t.Fatalf("step %d, pending %v", st.Step, st.Current.Session.Pending)
 		}
-		if _, err := f.Accounts.Update(f.ctx, mfa.UserID{Directory: "file", ID: "alice"}, time.Now(), func(a *account.Account) error {
-			a.Put(mfa.Credential{ID: "app", Method: mfa.TOTP, Data: []byte("{}")})
-			a.Put(mfa.Credential{ID: "other", Method: mfa.TOTP, Data: []byte("{}")})
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-		if err := b.begin(); !errors.Is(err, ErrDenied) {
-			t.Fatalf("another factor: %v", err)
-		}
-		if _, err := b.RemoveFactor(b.ctx, b.client(), b.session(), "app"); !errors.Is(err, ErrDenied) {
-			t.Fatalf("the removal of a factor: %v", err)
-		}
+		time.Sleep(4 * time.Minute)
+		b.want(Done)
 	})
 }
