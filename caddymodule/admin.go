@@ -169,7 +169,7 @@ func adminStatus(err error) int {
 	switch {
 	case errors.As(err, &badInput{}), errors.Is(err, signinlog.ErrFilter):
 		return http.StatusBadRequest
-	case errors.Is(err, admin.ErrNoUser), errors.Is(err, errNoEndpoint), errors.Is(err, errSignInLogOff):
+	case errors.Is(err, admin.ErrNoUser), errors.Is(err, errNoEndpoint), errors.Is(err, errSignInLogOff), errors.Is(err, admin.ErrNoSignIns):
 		return http.StatusNotFound
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, directory.ErrUnavailable):
 		return http.StatusServiceUnavailable

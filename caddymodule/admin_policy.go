@@ -32,6 +32,7 @@ func policyEndpoints(handle func(pattern string, serve func(r *http.Request) (an
 		data, err := graph.Marshal(s.Policy.Policies, strengthsOf(s.Policy))
 		return json.RawMessage(data), err
 	})
+	handle("POST /mfa/policy/replay", func(r *http.Request) (any, error) { return replaySignIns(r, s, time.Now()) })
 	handle("GET /mfa/policy/lint", func(r *http.Request) (any, error) { return s.Lint(r.Context(), time.Now()) })
 	handle("GET /mfa/policy/what-if", func(r *http.Request) (any, error) {
 		q, err := parseQuery(r.URL.Query())
@@ -40,6 +41,51 @@ func policyEndpoints(handle func(pattern string, serve func(r *http.Request) (an
 		}
 		return s.WhatIf(r.Context(), q, time.Now())
 	})
+}
+
+// replaySignIns runs policies, in the form of Graph and with names, over recorded sign-ins.
+func replaySignIns(r *http.Request, s *admin.Service, now time.Time) (any, error) {
+	if err := r.ParseForm(); err != nil {
+		return nil, badInput{fmt.Errorf("reading policies: %w", err)}
+	}
+	form := maps.Clone(r.PostForm)
+	policies := form.Get("policies")
+	delete(form, "policies")
+	filter, err := parseFilter(form, now)
+	if err != nil {
+		return nil, err
+	}
+	imported := graph.Import([]graph.File{{Name: "policies", Data: []byte(policies)}}, nil, graph.Options{})
+	if err := notLoaded(imported); err != nil {
+		return nil, badInput{err}
+	}
+	strengths := make([]policy.Strength, len(imported.Strengths))
+	for i, strength := range imported.Strengths {
+		strengths[i] = policy.Strength{Name: strength.Name, Combinations: strength.Combinations}
+	}
+	replay, err := s.Replay(r.Context(), imported.Policies, strengths, filter)
+	if errors.Is(err, admin.ErrPolicies) {
+		err = badInput{err}
+	}
+	return replay, err
+}
+
+// notLoaded says what keeps policies from being loaded. Those that can't apply here are none of it.
+func notLoaded(result *graph.Result) error {
+	var mistakes []error
+	for _, err := range result.Errors {
+		mistakes = append(mistakes, err)
+	}
+	for _, v := range result.Verdicts {
+		switch {
+		case v.Loaded, v.Verdict == graph.NotApplicable:
+		case v.Verdict == graph.Unresolved:
+			mistakes = append(mistakes, fmt.Errorf("policy %q: an id has no name", v.DisplayName))
+		default:
+			mistakes = append(mistakes, fmt.Errorf("policy %q can't be enforced here: %s", v.DisplayName, strings.Join(v.Parts, "; ")))
+		}
+	}
+	return errors.Join(mistakes...)
 }
 
 // strengthsOf gives the authentication strengths that are not built in, as package graph has them.

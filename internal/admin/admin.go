@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
+	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
 )
 
@@ -32,8 +33,9 @@ type Service struct {
 	Sink       audit.Sink
 
 	Policy       *policy.Set
-	Applications []string  // every one that a site has, sorted
-	Country      CountryOf // nil: nobody knows
+	Applications []string       // every one that a site has, sorted
+	Country      CountryOf      // nil: nobody knows
+	SignIns      *signinlog.Log // nil: off
 
 	// PerUserNoEffect says why the per-user setting has no effect with this configuration. Empty: it has.
 	PerUserNoEffect string
