@@ -436,13 +436,20 @@ func (a *App) register(h *Handler) {
 	a.handlers = append(a.handlers, h)
 }
 
+// maxLintLines is how many findings are logged at a start. After an import there may be hundreds.
+const maxLintLines = 20
+
 // lint warns of what in the policies may not be meant.
 func (a *App) lint(ctx context.Context, service *admin.Service) {
 	found, err := service.Lint(ctx, time.Now())
 	if err != nil && ctx.Err() == nil {
 		a.log.Warn("policy lint: who there is can't be found out now", zap.Error(err))
 	}
-	for _, f := range found {
+	for i, f := range found {
+		if i == maxLintLines {
+			a.log.Warn("policy lint: there is more, which `caddy-mfa mfa policy lint` shows", zap.Int("more", len(found)-i))
+			break
+		}
 		a.log.Warn("policy lint", zap.String("kind", string(f.Kind)), zap.String("policy", f.Policy), zap.String("finding", f.Sentence))
 	}
 }

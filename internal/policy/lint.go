@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -130,10 +131,9 @@ func (l *linter) unknownNames(p *Policy) {
 			{"is in the group", list.users.Groups, func(n string) Users { return Users{Groups: []string{n}} }},
 			{"has the role", list.users.Roles, func(n string) Users { return Users{Roles: []string{n}} }},
 		} {
-			for _, name := range kind.names {
-				if !l.names[kind.of(name).principals()[0]] {
-					l.find(LintUnknownName, p, "nobody whom the directories list %s %q; if that is misspelt, %s", kind.what, name, list.effect)
-				}
+			unknown := slices.DeleteFunc(slices.Clone(kind.names), func(name string) bool { return l.names[kind.of(name).principals()[0]] })
+			if len(unknown) > 0 {
+				l.find(LintUnknownName, p, "nobody whom the directories list %s %s; if that is misspelt, %s", kind.what, oneOf(unknown), list.effect)
 			}
 		}
 	}
@@ -142,6 +142,20 @@ func (l *linter) unknownNames(p *Policy) {
 			l.find(LintUnknownName, p, "no site has the application %q; `mfa %s` in a site would be one", name, name)
 		}
 	}
+}
+
+// oneOf writes names in quotes: a few of them, and how many more there are.
+func oneOf(names []string) string {
+	const most = 5
+	quoted := make([]string, 0, most)
+	for _, name := range names[:min(most, len(names))] {
+		quoted = append(quoted, strconv.Quote(name))
+	}
+	text := strings.Join(quoted, " or ")
+	if more := len(names) - most; more > 0 {
+		text += " or " + strconv.Itoa(more) + " more"
+	}
+	return text
 }
 
 // neverApplies says why a policy can't apply to anything; empty: it can.
