@@ -132,7 +132,7 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 		return done(s.SignOut(r.Context(), r.PathValue("name")))
 	})
 	handle("POST /mfa/accounts/init", func(r *http.Request) (any, error) { return done(s.AcceptAccounts(r.Context())) })
-	policyEndpoints(handle, s)
+	policyEndpoints(handle, s, signIns)
 	handle("GET /mfa/sign-ins", func(r *http.Request) (any, error) { return listSignIns(r, signIns, time.Now()) })
 	handle("/mfa/", func(r *http.Request) (any, error) {
 		_, err := io.Copy(io.Discard, r.Body)
@@ -169,7 +169,7 @@ func adminStatus(err error) int {
 	switch {
 	case errors.As(err, &badInput{}), errors.Is(err, signinlog.ErrFilter):
 		return http.StatusBadRequest
-	case errors.Is(err, admin.ErrNoUser), errors.Is(err, errNoEndpoint), errors.Is(err, errSignInLogOff), errors.Is(err, admin.ErrNoSignIns):
+	case errors.Is(err, admin.ErrNoUser), errors.Is(err, errNoEndpoint), errors.Is(err, errSignInLogOff):
 		return http.StatusNotFound
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, directory.ErrUnavailable):
 		return http.StatusServiceUnavailable

@@ -1,9 +1,11 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -14,13 +16,15 @@ import (
 
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/admin"
+	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy/graph"
+	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 )
 
-// policyEndpoints serves what an administrator asks about policy. None of it changes anything.
-func policyEndpoints(handle func(pattern string, serve func(r *http.Request) (any, error)), s *admin.Service) {
+// policyEndpoints serves what an administrator asks about policy. None of it changes anything. Without a log, signIns is nil.
+func policyEndpoints(handle func(pattern string, serve func(r *http.Request) (any, error)), s *admin.Service, signIns *signinlog.Log) {
 	handle("GET /mfa/policies", func(*http.Request) (any, error) {
 		list := make([]config.Policy, len(s.Policy.Policies))
 		for i := range s.Policy.Policies {
@@ -32,7 +36,7 @@ func policyEndpoints(handle func(pattern string, serve func(r *http.Request) (an
 		data, err := graph.Marshal(s.Policy.Policies, strengthsOf(s.Policy))
 		return json.RawMessage(data), err
 	})
-	handle("POST /mfa/policy/replay", func(r *http.Request) (any, error) { return replaySignIns(r, s, time.Now()) })
+	handle("POST /mfa/policy/replay", func(r *http.Request) (any, error) { return replaySignIns(r, s, signIns, time.Now()) })
 	handle("GET /mfa/policy/lint", func(r *http.Request) (any, error) { return s.Lint(r.Context(), time.Now()) })
 	handle("GET /mfa/policy/what-if", func(r *http.Request) (any, error) {
 		q, err := parseQuery(r.URL.Query())
@@ -44,7 +48,10 @@ func policyEndpoints(handle func(pattern string, serve func(r *http.Request) (an
 }
 
 // replaySignIns runs policies, in the form of Graph and with names, over recorded sign-ins.
-func replaySignIns(r *http.Request, s *admin.Service, now time.Time) (any, error) {
+func replaySignIns(r *http.Request, s *admin.Service, log *signinlog.Log, now time.Time) (any, error) {
+	if log == nil {
+		return nil, errSignInLogOff
+	}
 	if err := r.ParseForm(); err != nil {
 		return nil, badInput{fmt.Errorf("reading policies: %w", err)}
 	}
@@ -63,11 +70,32 @@ func replaySignIns(r *http.Request, s *admin.Service, now time.Time) (any, error
 	for i, strength := range imported.Strengths {
 		strengths[i] = policy.Strength{Name: strength.Name, Combinations: strength.Combinations}
 	}
-	replay, err := s.Replay(r.Context(), imported.Policies, strengths, filter)
+	replay, err := s.Replay(r.Context(), imported.Policies, strengths, recorded(r.Context(), log, filter))
 	if errors.Is(err, admin.ErrPolicies) {
 		err = badInput{err}
 	}
 	return replay, err
+}
+
+// recorded gives every sign-in that the filter wants, the newest first.
+func recorded(ctx context.Context, log *signinlog.Log, f signinlog.Filter) iter.Seq2[audit.SignIn, error] {
+	return func(yield func(audit.SignIn, error) bool) {
+		for f.Limit = signinlog.MaxLimit; ; {
+			page, err := log.List(ctx, f)
+			if err != nil {
+				yield(audit.SignIn{}, err)
+				return
+			}
+			for _, s := range page.SignIns {
+				if !yield(s, nil) {
+					return
+				}
+			}
+			if f.After = page.Next; f.After == "" {
+				return
+			}
+		}
+	}
 }
 
 // notLoaded says what keeps policies from being loaded. Those that can't apply here are none of it.

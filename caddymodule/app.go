@@ -321,7 +321,7 @@ func (a *App) start() (*runtime, error) {
 		gate: g, portal: pages, signin: service, connections: a.live.connections, sink: a.sink,
 		admin: &admin.Service{
 			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
-			Policy: rules, Applications: a.applications(), Country: a.country, SignIns: a.signIns,
+			Policy: rules, Applications: a.applications(), Country: a.country,
 			PerUserNoEffect: perUserNoEffect(rules),
 		},
 		stop: stop, done: &sync.WaitGroup{},

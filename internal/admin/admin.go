@@ -16,7 +16,6 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
-	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
 )
 
@@ -33,9 +32,8 @@ type Service struct {
 	Sink       audit.Sink
 
 	Policy       *policy.Set
-	Applications []string       // every one that a site has, sorted
-	Country      CountryOf      // nil: nobody knows
-	SignIns      *signinlog.Log // nil: off
+	Applications []string  // every one that a site has, sorted
+	Country      CountryOf // nil: nobody knows
 
 	// PerUserNoEffect says why the per-user setting has no effect with this configuration. Empty: it has.
 	PerUserNoEffect string

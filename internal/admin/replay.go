@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -16,16 +17,10 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/platform"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
-	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 )
 
-var (
-	// ErrNoSignIns says that no sign-ins are kept.
-	ErrNoSignIns = errors.New("the sign-in log is off, so there is nothing to replay; take `sign_in_log off` out of the configuration, and wait for sign-ins")
-
-	// ErrPolicies says that policies can't be in force together with what the server's configuration says otherwise.
-	ErrPolicies = errors.New("these policies don't fit the server's configuration")
-)
+// ErrPolicies says that policies can't be in force together with what the server's configuration says otherwise.
+var ErrPolicies = errors.New("these policies don't fit the server's configuration")
 
 // Outcome is what a sign-in comes to.
 type Outcome string
@@ -88,14 +83,11 @@ type Change struct {
 // MaxChanges is how many changes are listed.
 const MaxChanges = 1000
 
-// Replay runs policies in place of those in force over the recorded sign-ins that the filter wants. Locations, terms of use and the
-// per-user setting are those of the server, strengths as well beside those that come along; security defaults are off. A user is as
-// his directory and his account have him now, but for blocks; everything else is as the record has it. The error is ErrNoSignIns,
-// wraps ErrPolicies, signinlog.ErrFilter, directory.ErrUnavailable or store.ErrUnavailable, or is ctx's own.
-func (s *Service) Replay(ctx context.Context, policies []policy.Policy, strengths []policy.Strength, f signinlog.Filter) (*Replay, error) {
-	if s.SignIns == nil {
-		return nil, ErrNoSignIns
-	}
+// Replay runs policies in place of those in force over recorded sign-ins, the newest first. Locations, terms of use and the per-user
+// setting are those of the server, strengths as well beside those that come along; security defaults are off. A user is as his
+// directory and his account have him now, but for blocks; everything else is as the record has it. The error is one that the
+// sign-ins came with, or wraps ErrPolicies, directory.ErrUnavailable or store.ErrUnavailable.
+func (s *Service) Replay(ctx context.Context, policies []policy.Policy, strengths []policy.Strength, signIns iter.Seq2[audit.SignIn, error]) (*Replay, error) {
 	m := s.Policy.Model
 	m.Policies, m.Defaults = policies, policy.SecurityDefaults{Off: true}
 	m.Strengths = slices.Clone(m.Strengths)
@@ -114,18 +106,12 @@ func (s *Service) Replay(ctx context.Context, policies []policy.Policy, strength
 		Service: s, rules: rules, people: map[string]*replayed{}, users: map[string]*Tally{}, applications: map[string]*Tally{},
 		out: &Replay{Was: map[Outcome]int{}, Would: map[Outcome]int{}, Changes: []Change{}},
 	}
-	for f.Limit = signinlog.MaxLimit; ; {
-		page, err := s.SignIns.List(ctx, f)
+	for record, err := range signIns {
+		if err == nil {
+			err = r.add(ctx, &record)
+		}
 		if err != nil {
 			return nil, err
-		}
-		for i := range page.SignIns {
-			if err := r.add(ctx, &page.SignIns[i]); err != nil {
-				return nil, err
-			}
-		}
-		if f.After = page.Next; f.After == "" {
-			break
 		}
 	}
 	r.out.Users, r.out.Applications = tallies(r.users), tallies(r.applications)
