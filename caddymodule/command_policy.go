@@ -20,7 +20,7 @@ import (
 
 func policyCommand() *cobra.Command {
 	c := group("policy", "Conditional Access policies")
-	c.AddCommand(policyListCommand(), policyExportCommand(), whatIfCommand(), policyLintCommand(), policyImportCommand(), policyTemplateCommand())
+	c.AddCommand(policyListCommand(), policyExportCommand(), whatIfCommand(), replayCommand(), policyLintCommand(), policyImportCommand(), policyTemplateCommand())
 	return c
 }
 
