@@ -2,10 +2,10 @@ package caddymodule
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
-	"net/http"
 
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
@@ -30,12 +30,12 @@ func newDeviceRules(c config.DeviceRules) (rules deviceRules, err error) {
 	return rules, nil
 }
 
-// device is what a request's client certificate says, if Caddy has verified one. One that was only sent proves nothing.
-func (d deviceRules) device(r *http.Request) mfa.Device {
-	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.PeerCertificates) == 0 {
+// device is what a connection's client certificate says, if Caddy has verified one. One that was only sent proves nothing.
+func (d deviceRules) device(c *tls.ConnectionState) mfa.Device {
+	if c == nil || len(c.VerifiedChains) == 0 || len(c.PeerCertificates) == 0 {
 		return mfa.Device{}
 	}
-	leaf := r.TLS.PeerCertificates[0]
+	leaf := c.PeerCertificates[0]
 	value := certificateValues(leaf)
 	return mfa.Device{
 		Known: true, ID: leaf.SerialNumber.Text(16), Name: leaf.Subject.CommonName,

@@ -109,7 +109,7 @@ func TestTermsOfUseAreAcceptedOncePerVersion(t *testing.T) {
 	}
 	p := lab.Start(t, up.Address, config("1"))
 	b := lab.NewBrowser(t, p.URL)
-	page := b.Password("/reports?x=1", "alice", lab.Password).Want("Terms of use").Want("<h1>Be kind</h1>").Want("<em>copy</em>")
+	page := b.Password("/reports?x=1", "alice", lab.Password).Want("Terms of use").Want("<h2>Be kind</h2>").Want("<em>copy</em>")
 	if strings.Contains(page.Body, "alert(1)</script>") {
 		t.Error("script in the text is kept")
 	}

@@ -94,6 +94,7 @@ func (v *visit) advance(st signin.State) {
 	case signin.Blocked:
 		pg := v.page("")
 		pg.as(st)
+		pg.facts.Reference = v.Service.Refused(v.client, &st)
 		v.refused(v.w, pg, st.Decision)
 	default:
 		if st.Decision.Offer && st.Current.Session.Postponed.IsZero() {

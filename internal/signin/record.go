@@ -50,8 +50,8 @@ func statusOf(d policy.Decision) audit.Status {
 func (s *Service) decided(c Client, r *audit.SignIn, user *mfa.User, a *account.Account, ses *mfa.Session, proofs mfa.Proofs) {
 	facts := c.facts(user, a, ses, proofs)
 	d, results := s.Policy.Explain(&facts)
-	if !d.MFA {
-		r.Requirement = audit.SingleFactor
+	if !d.MFA || d.Reason == policy.InGrace {
+		r.Requirement = audit.SingleFactor // which was enough
 	}
 	for _, result := range results {
 		applied := audit.PolicyResult(result.Applied())

@@ -47,6 +47,7 @@ func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID str
 		if st, cookies.Session, err = s.spend(ctx, c, st); err != nil {
 			return Cookies{}, err
 		}
+		cookies.Persist = persist(&st, c.Now)
 	}
 	challenge, err := s.App.BeginRegistration(st.User, c.Host, c.Now)
 	if err != nil {
@@ -191,7 +192,7 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 	if before.Step == Done {
 		// The browser was known by the factors that were there before.
 		browser, err := s.Browsers.Remember(c.Browser, st.User, a, st.Current.Proofs, c.Now)
-		return st, Cookies{Session: cookie, Browser: browser}, codes, err
+		return st, Cookies{Session: cookie, Browser: browser, Persist: persist(&st, c.Now)}, codes, err
 	}
 	cookies, err := s.finish(c, before, &st, cookie)
 	return st, cookies, codes, err

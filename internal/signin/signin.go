@@ -200,7 +200,7 @@ func (s *Service) state(c Client, user *mfa.User, a *account.Account, current se
 // stood until now; the zero State is the beginning.
 func (s *Service) finish(c Client, before State, st *State, cookie string) (Cookies, error) {
 	cookies := Cookies{Session: cookie, Persist: persist(st, c.Now)}
-	if before.Step == Done || before.Step == Blocked && st.Step == Blocked {
+	if before.Step == Done {
 		return cookies, nil // nothing has come to an end
 	}
 	switch st.Step {
@@ -210,12 +210,22 @@ func (s *Service) finish(c Client, before State, st *State, cookie string) (Cook
 			return Cookies{}, fmt.Errorf("sealing known browser: %w", err)
 		}
 		s.audit(c, audit.Event{Type: audit.SignedIn, User: st.User.Canonical, UserID: st.User.ID, Session: st.Current.Session.ID, Reason: string(st.Decision.Reason)})
+		s.Verdicts.Changed(st.Current.Session, c.Application, &st.Decision, c.Reference) // this tells of it
 		s.ended(c, st, audit.Status{ErrorCode: audit.CodeSuccess})
 	case Blocked:
+		s.Refused(c, st)
+	}
+	return cookies, nil
+}
+
+// Refused notes that policy refuses the person, once while nothing changes, and gives the reference with which that stands in the log.
+func (s *Service) Refused(c Client, st *State) (reference string) {
+	reference, changed := s.Verdicts.Changed(st.Current.Session, c.Application, &st.Decision, c.Reference)
+	if changed {
 		s.audit(c, audit.Event{Type: audit.AccessRefused, User: st.User.Canonical, UserID: st.User.ID, Session: st.Current.Session.ID, Reason: string(st.Decision.Reason)})
 		s.ended(c, st, statusOf(st.Decision))
 	}
-	return cookies, nil
+	return reference
 }
 
 // Ways lists the methods that the person could prove now, the strongest first: where policy asks for one, those that it takes.
