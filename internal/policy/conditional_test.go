@@ -218,6 +218,7 @@ func TestControls(t *testing.T) {
 		"mfa, not registered":                              {[]Policy{grant(Grant{MFA: true})}, func(f *Facts) { f.Registered = false }, Register, RegistrationRequired},
 		"mfa, reset":                                       {[]Policy{grant(Grant{MFA: true})}, func(f *Facts) { f.Registered, f.PassRequired = false, true }, Block, RegistrationDenied},
 		"mfa, with a pass to register with":                {[]Policy{grant(Grant{MFA: true})}, func(f *Facts) { f.Registered, f.Methods = false, passOnceSet }, Verify, MFARequired},
+		"the mfa strength, with a recovery code":           {[]Policy{grant(Grant{Strength: MFAStrength})}, func(f *Facts) { f.Proofs = proofs(mfa.Password, mfa.RecoveryCode) }, Register, RecoveryUsed},
 		"the mfa strength":                                 {[]Policy{grant(Grant{Strength: MFAStrength})}, withCode, Allow, MFASatisfied},
 		"a strength of his own":                            {[]Policy{grant(Grant{Strength: "codes"})}, nil, Verify, MFARequired},
 		"a strength that a pass is too weak for":           {[]Policy{grant(Grant{Strength: "codes"})}, func(f *Facts) { f.Proofs = proofs(mfa.Password, mfa.TemporaryAccessPass) }, Verify, MFARequired},
@@ -279,9 +280,11 @@ func TestWhatIsAskedFor(t *testing.T) {
 	if d := set.Decide(known(func(f *Facts) { f.Methods = totpSet | passSet | recoverySet })); d.Methods != totpSet {
 		t.Errorf("mfa and a strength ask for %s", d.Methods)
 	}
-	set = of(ca(everybody(nil)))
-	if d := set.Decide(known(func(f *Facts) { f.Methods = totpSet | passSet | recoverySet })); d.Methods != totpSet|passSet|recoverySet {
-		t.Errorf("mfa asks for %s", d.Methods)
+	for _, grant := range []Grant{{MFA: true}, {Strength: MFAStrength}} {
+		set = of(ca(everybody(func(p *Policy) { p.Grant = grant })))
+		if d := set.Decide(known(func(f *Facts) { f.Methods = totpSet | passSet | recoverySet })); d.Methods != totpSet|passSet|recoverySet {
+			t.Errorf("%+v asks for %s", grant, d.Methods)
+		}
 	}
 }
 
