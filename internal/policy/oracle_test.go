@@ -124,7 +124,7 @@ func (o oracle) lets(f *Facts) bool {
 		}
 		switch g.Strength {
 		case MFAStrength:
-			controls = append(controls, code || pass)
+			controls = append(controls, code || pass || recovery)
 		case PhishingResistantStrength:
 			controls = append(controls, false)
 		case "codes":
