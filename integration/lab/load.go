@@ -186,6 +186,18 @@ func NewBrowserTLS(t testing.TB, base string, roots *x509.CertPool) *Browser {
 	return b
 }
 
+// Present makes a browser of NewBrowserTLS show a client certificate from the next connection on.
+func (b *Browser) Present(c tls.Certificate) *Browser {
+	b.t.Helper()
+	transport := b.client.Transport.(*http.Transport)
+	transport.CloseIdleConnections()
+	transport = transport.Clone()
+	transport.TLSClientConfig.Certificates = []tls.Certificate{c}
+	b.t.Cleanup(transport.CloseIdleConnections)
+	b.client.Transport = transport
+	return b
+}
+
 // Stream is an answer, or a tunnel, that is still coming.
 type Stream struct {
 	Proto string // HTTP/1.1 or HTTP/2.0

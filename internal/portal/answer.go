@@ -130,7 +130,11 @@ var refusals = map[policy.Reason]string{
 
 func (p *Portal) refused(w http.ResponseWriter, pg *page, d policy.Decision) {
 	pg.Title = pg.T("refused.title_here")
-	if pg.Application != "" {
+	switch {
+	case pg.Application == "":
+	case d.Reason == policy.StrengthUnreachable:
+		pg.Title = pg.T("refused.title_way", "Application", pg.Application) // from elsewhere he can't either
+	default:
 		pg.Title = pg.T("refused.title", "Application", pg.Application)
 	}
 	text := pg.T("refused.text", "User", pg.User)

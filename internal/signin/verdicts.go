@@ -61,16 +61,15 @@ func (v *Verdicts) Changed(s *mfa.Session, application string, d *policy.Decisio
 		}
 		return v.refuse(at, is)
 	}
+	again := false
 	if v.refused.EstimatedSize() > 0 {
-		if _, was := v.refused.Invalidate(at); was {
-			return reference, true
-		}
+		_, again = v.refused.Invalidate(at)
 	}
 	if slices.Contains(s.Applications, application) {
-		return reference, false
+		return reference, again
 	}
-	_, changed = v.entered.SetIfAbsent(at, struct{}{})
-	return reference, changed
+	_, first := v.entered.SetIfAbsent(at, struct{}{})
+	return reference, first || again
 }
 
 // refuse is a function of its own for the closure's sake, which would cost every request an allocation.

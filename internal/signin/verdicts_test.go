@@ -30,6 +30,9 @@ func TestAVerdictIsToldOfWhenItChanges(t *testing.T) {
 		{"hr", allow, true},
 		{"hr", allow, false},
 		{"hr", policy.Decision{Action: policy.Verify, Reason: policy.MFARequired}, true},
+		{"news", block, true},
+		{"news", allow, true}, // for the first time, too
+		{"news", allow, false},
 	} {
 		if _, got := v.Changed(s, step.application, &step.decision, ""); got != step.want {
 			t.Errorf("step %d: %v", i, got)
