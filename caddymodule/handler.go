@@ -130,7 +130,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	facts.Reference = cmp.Or(reference, facts.Reference)
 	switch out.Verdict {
 	case gate.SignIn, gate.StepUp:
-		rt.portal.Challenge(w, r, facts)
+		user := ""
+		if out.User != nil && !out.Current.Session.Pending {
+			user = out.User.Name
+		}
+		rt.portal.Challenge(w, r, facts, user)
 	case gate.Legacy:
 		rt.sink.Audit(audit.Event{Type: audit.LegacyRefused, Application: facts.Application, Host: facts.Host, Address: facts.Client.Address, Class: string(out.Class), Reference: facts.Reference})
 		rt.portal.RefuseLegacy(w, facts, out.Class)

@@ -166,6 +166,23 @@ func TestInABrowserAStepUpAsksOnlyForWhatIsMissing(t *testing.T) {
 		t.Errorf("proofs: %+v", all[6].Details)
 	}
 
+	t.Log("a form whose session is not good enough any more is not lost in silence, and nobody is told that he was signed out")
+	third := chromium.Profile(t, "en").Open(p.URL + "/wiki/").Want("User name")
+	password(third, "alice")
+	landed(t, third, "/wiki/")
+	lab.Eval[bool](third, `document.body.insertAdjacentHTML("beforeend", "<form method=post action=/payroll/save><button>Send</button></form><iframe src=/payroll/part></iframe>") || true`)
+	lab.Eventually(t, 10*time.Second, "the frame", func() bool {
+		return strings.Contains(lab.EvalInFrame[string](third, `document.body.innerText`), "This part of the page is shown after one more step.")
+	})
+	up.Forget()
+	third.Click("Send").Want("One more step").Want("What you typed was not sent.")
+	if third.Says("signed out") {
+		t.Error("the page says that alice was signed out")
+	}
+	up.WantNothing(t)
+	third.Click("Continue").Want("Enter the code that your authenticator app shows now.").Fill("code", alice.Code(t)).Click("Continue")
+	landed(t, third, "/wiki/")
+
 	t.Log("no number of requests tells the log of anything new; another application does, once")
 	fetch := func(path string, status int) {
 		t.Helper()
@@ -177,9 +194,9 @@ func TestInABrowserAStepUpAsksOnlyForWhatIsMissing(t *testing.T) {
 	fetch("/payroll/x", http.StatusOK)
 	fetch("/wiki/x", http.StatusOK)
 	fetch("/news/x", http.StatusOK)
-	all = signInsOf(t, p, "alice", 8)
-	wantRecord(t, all[7], "the news", "news", 0, single, notApplied, "Nobody reads the news", "reportOnlyFailure", "MFA for everybody", "reportOnlySuccess")
-	if all[7].IsInteractive {
+	all = signInsOf(t, p, "alice", 11)
+	wantRecord(t, all[10], "the news", "news", 0, single, notApplied, "Nobody reads the news", "reportOnlyFailure", "MFA for everybody", "reportOnlySuccess")
+	if all[10].IsInteractive {
 		t.Error("nobody was asked for anything, and the record says that somebody was")
 	}
 
@@ -192,21 +209,21 @@ func TestInABrowserAStepUpAsksOnlyForWhatIsMissing(t *testing.T) {
 	tab.Accept("has status 403")
 	fetch("/news/x", http.StatusForbidden)
 	fetch("/payroll/x", http.StatusOK)
-	all = signInsOf(t, p, "alice", 9)
-	wantRecord(t, all[8], "the news, blocked", "news", audit.CodeBlocked, single, unmet, "Nobody reads the news", "failure", "MFA for everybody", "reportOnlySuccess")
+	all = signInsOf(t, p, "alice", 12)
+	wantRecord(t, all[11], "the news, blocked", "news", audit.CodeBlocked, single, unmet, "Nobody reads the news", "failure", "MFA for everybody", "reportOnlySuccess")
 
 	t.Log("a person, a script and a program are told, each in its way, with the reference of the record")
 	problem := lab.Eval[struct {
 		Kind, Type, Title, Detail, Reference string
 		Status                               int
 	}](tab, `fetch("/news/feed").then(async r => Object.assign({ Kind: r.headers.get("Content-Type") }, ...Object.entries(await r.json()).map(([k, v]) => ({ [k[0].toUpperCase() + k.slice(1)]: v }))))`)
-	if problem.Kind != "application/problem+json" || problem.Status != http.StatusForbidden || problem.Type != "urn:caddy-mfa:problem:refused" || problem.Reference != all[8].CorrelationID || problem.Detail != "policy_blocks" {
+	if problem.Kind != "application/problem+json" || problem.Status != http.StatusForbidden || problem.Type != "urn:caddy-mfa:problem:refused" || problem.Reference != all[11].CorrelationID || problem.Detail != "policy_blocks" {
 		t.Errorf("a script is told %+v", problem)
 	}
 	tab.Open(p.URL + "/news/today").Want("You can't open news from here")
 	shown := lab.Eval[string](tab, `document.querySelector(".reference code").textContent`)
-	if shown != all[8].CorrelationID {
-		t.Errorf("the page has the reference %q, the log %q", shown, all[8].CorrelationID)
+	if shown != all[11].CorrelationID {
+		t.Errorf("the page has the reference %q, the log %q", shown, all[11].CorrelationID)
 	}
 	if tab.Says("Nobody reads the news") {
 		t.Error("the page tells what the policy is called")
@@ -218,11 +235,11 @@ func TestInABrowserAStepUpAsksOnlyForWhatIsMissing(t *testing.T) {
 	if found := asJSON[[]audit.SignIn](t, p.Command("sign-ins", "--json", "--reference", shown)); len(found) != 1 || found[0].AppDisplayName != "news" {
 		t.Errorf("with the reference on the page, the log finds %+v", found)
 	}
-	signInsOf(t, p, "alice", 9)
+	signInsOf(t, p, "alice", 12)
 
 	for labels, n := range map[string]float64{
-		`policy="MFA for payroll",result="success"`: 2, `policy="MFA for payroll",result="failure"`: 2, `policy="MFA for payroll",result="notApplied"`: 4,
-		`policy="MFA for everybody",result="reportOnlyInterrupted"`: 4, `policy="MFA for everybody",result="reportOnlySuccess"`: 4,
+		`policy="MFA for payroll",result="success"`: 3, `policy="MFA for payroll",result="failure"`: 3, `policy="MFA for payroll",result="notApplied"`: 5,
+		`policy="MFA for everybody",result="reportOnlyInterrupted"`: 6, `policy="MFA for everybody",result="reportOnlySuccess"`: 5,
 		`policy="Nobody reads the news",result="reportOnlyFailure"`: 1, `policy="Nobody reads the news",result="failure"`: 1,
 	} {
 		if got := metric(t, p, "caddy_mfa_policy_results_total{"+labels+"}"); got != n {

@@ -50,7 +50,7 @@ func NewVerdicts() *Verdicts {
 // A page that refuses shows the reference that this gives: the one with which the log has told of it, or reference if it is to
 // tell of it now.
 func (v *Verdicts) Changed(s *mfa.Session, application string, d *policy.Decision, reference string) (of string, changed bool) {
-	if s.Pending && d.Action != policy.Block {
+	if s.Pending && d.Action != policy.Allow && d.Action != policy.Block {
 		return reference, false
 	}
 	at := place{s.ID, application}
