@@ -151,6 +151,8 @@ func TestVerdicts(t *testing.T) {
 		{"token protection switched off", []string{"sessionControls.secureSignInSession", `{"isEnabled": false}`}, Enforced, ""},
 		{"a control that says how and not whether", []string{"sessionControls.persistentBrowser", `{"mode": "never"}`}, Refused, "sessionControls.persistentBrowser.isEnabled: neither true nor false"},
 		{"a persistence that is none", []string{"sessionControls.persistentBrowser", `{"mode": "sometimes", "isEnabled": true}`}, Refused, "sessionControls.persistentBrowser.mode: sometimes"},
+		{"always persistent, in every application", []string{"sessionControls.persistentBrowser", `{"mode": "always", "isEnabled": true}`}, Enforced, ""},
+		{"always persistent, in one application", []string{"sessionControls.persistentBrowser", `{"mode": "always", "isEnabled": true}`, targets, `{"includeApplications": ["hr"]}`}, Refused, "sessionControls.persistentBrowser.mode: always for some applications only"},
 		{"continuous evaluation can't be switched off here", []string{"sessionControls.continuousAccessEvaluation", `{"mode": "disabled"}`}, Refused, "sessionControls.continuousAccessEvaluation: disabled"},
 		{"continuous evaluation of a mode that came later", []string{"sessionControls.continuousAccessEvaluation", `{"mode": "lenient"}`}, Refused, "sessionControls.continuousAccessEvaluation.mode: lenient"},
 		{"continuous evaluation alone is something to demand", []string{"grantControls", `null`, "sessionControls", `{"continuousAccessEvaluation": {"mode": "strictEnforcement"}}`}, Enforced, ""},

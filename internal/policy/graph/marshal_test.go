@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,9 @@ func (g generator) policy(i int) policy.Policy {
 		p.Session.SignInFrequency = &policy.SignInFrequency{Every: time.Duration(1+g.IntN(8760)) * time.Hour, SecondaryOnly: g.yes()}
 	}
 	p.Session.Persistent = []policy.Persistence{"", policy.AlwaysPersistent, policy.NeverPersistent}[g.IntN(3)]
+	if p.Session.Persistent == policy.AlwaysPersistent && !slices.Contains(c.Applications, policy.All) {
+		p.Session.Persistent = ""
+	}
 	return p
 }
 
