@@ -212,13 +212,18 @@ func (j *judge) applications(o *object) {
 	}
 	for _, id := range exclude {
 		switch fold([]string{all, none, agentResources}, id) {
-		case all, none:
-			j.refuseUnknown(o.at("excludeApplications"), id)
+		case all:
+			c.ExcludeApplications = append(c.ExcludeApplications, all)
+		case none:
+			j.refuseUnknown(o.at("excludeApplications"), none)
 		case agentResources:
 			j.refuse(o.at("excludeApplications"), id)
 		default:
 			c.ExcludeApplications = append(c.ExcludeApplications, j.named(Application, o.at("excludeApplications"), []string{id})...)
 		}
+	}
+	if slices.Contains(c.ExcludeApplications, all) {
+		j.refuseUnknown(o.at("excludeApplications"), all)
 	}
 	for _, action := range actions {
 		switch {

@@ -174,6 +174,7 @@ func TestVerdicts(t *testing.T) {
 		{"all clients in either case", []string{"conditions.clientAppTypes", `["All"]`}, Enforced, ""},
 		{"everybody is excluded", []string{"conditions.users.excludeUsers", `["all"]`}, Refused, "conditions.users.excludeUsers: All"},
 		{"every application is excluded", []string{"conditions.applications.excludeApplications", `["All"]`}, Refused, "conditions.applications.excludeApplications: All"},
+		{"every application is excluded, by its name", []string{"conditions.applications.excludeApplications", `["application:All"]`}, Refused, "conditions.applications.excludeApplications: All"},
 		{"every place is excluded", []string{"conditions.locations.excludeLocations", `["All"]`}, Refused, "conditions.locations.excludeLocations: All"},
 		{"every platform is excluded", []string{"conditions.platforms.excludePlatforms", `["all"]`}, Refused, "conditions.platforms.excludePlatforms: all"},
 		{"a platform that came later", []string{"conditions.platforms.includePlatforms", `["visionOS"]`}, Refused, "conditions.platforms.includePlatforms: visionOS"},
