@@ -2,6 +2,7 @@ package signin
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -156,5 +157,20 @@ func TestASignInThatTookTooLongBeginsAnewWithThePassword(t *testing.T) {
 		}
 		time.Sleep(4 * time.Minute)
 		b.want(Done)
+	})
+}
+
+func TestALineOfTheSignInLogIsBounded(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		c := f.browser().client()
+		c.UserAgent = strings.Repeat("ë", 1<<19)
+		_, _, err := f.Password(f.ctx, c, "nobody", "wrong")
+		wantErr(t, "a stranger", err, ErrPassword)
+		if n := len(f.events.ins); n != 1 {
+			t.Fatalf("%d sign-ins", n)
+		}
+		if in := f.events.ins[0]; len(in.UserAgent) > maxUserAgent || in.UserPrincipalName != "" {
+			t.Fatalf("%d bytes of User-Agent, for %q", len(in.UserAgent), in.UserPrincipalName)
+		}
 	})
 }
