@@ -25,7 +25,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/integration/lab"
 )
 
-// authority signs certificates.
+// deviceAuthority signs certificates.
 type authority struct {
 	t    *testing.T
 	cert *x509.Certificate
