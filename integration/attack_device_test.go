@@ -26,22 +26,22 @@ import (
 )
 
 // deviceAuthority signs certificates.
-type authority struct {
+type certifier struct {
 	t    *testing.T
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(t *testing.T, name string) *authority {
+func newCertifier(t *testing.T, name string) *certifier {
 	t.Helper()
-	a := &authority{t: t}
+	a := &certifier{t: t}
 	a.cert, a.key = a.sign(&x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, NotAfter: time.Now().Add(time.Hour),
 	})
 	return a
 }
 
-func (a *authority) sign(template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+func (a *certifier) sign(template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -64,7 +64,7 @@ func (a *authority) sign(template *x509.Certificate) (*x509.Certificate, *ecdsa.
 }
 
 // device is a client's certificate that ends at a time.
-func (a *authority) device(name string, ends time.Time) *tls.Certificate {
+func (a *certifier) device(name string, ends time.Time) *tls.Certificate {
 	a.t.Helper()
 	cert, key := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: name}, NotAfter: ends, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
@@ -141,7 +141,7 @@ func TestAttackDeviceCertificates(t *testing.T) {
 	t.Parallel()
 	up := lab.NewUpstream(t, nil)
 	dir := t.TempDir()
-	devices, partner, stranger := newAuthority(t, "Example Devices CA"), newAuthority(t, "Partner CA"), newAuthority(t, "Example Devices CA")
+	devices, partner, stranger := newCertifier(t, "Example Devices CA"), newCertifier(t, "Partner CA"), newCertifier(t, "Example Devices CA")
 	cert, key := devices.sign(&x509.Certificate{DNSNames: []string{"hr.localhost", "wiki.localhost", "shop.localhost"}, NotAfter: time.Now().Add(time.Hour)})
 	server := write(t, filepath.Join(dir, "server.pem"), cert, key)
 	trusted := write(t, filepath.Join(dir, "devices.pem"), devices.cert, nil)
