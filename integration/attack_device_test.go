@@ -25,7 +25,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/integration/lab"
 )
 
-// deviceAuthority signs certificates.
+// certifier signs certificates.
 type certifier struct {
 	t    *testing.T
 	cert *x509.Certificate
