@@ -336,6 +336,7 @@ func (a *App) start() (*runtime, error) {
 	if a.signIns != nil {
 		rt.done.Go(func() { a.signIns.Run(running) })
 	}
+	rt.done.Go(func() { a.lint(running, rt.admin) })
 	rt.done.Go(func() {
 		rt.connections.Run(running, []store.Store{sessions, accounts}, func(ctx context.Context, c *session.Connection, now time.Time) bool {
 			return a.judge(ctx, g, c, now)
@@ -439,6 +440,24 @@ func (a *App) register(h *Handler) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.handlers = append(a.handlers, h)
+}
+
+// maxLintLines is how many findings are logged at a start. After an import there may be hundreds.
+const maxLintLines = 20
+
+// lint warns of what in the policies may not be meant.
+func (a *App) lint(ctx context.Context, service *admin.Service) {
+	found, err := service.Lint(ctx, time.Now())
+	if err != nil && ctx.Err() == nil {
+		a.log.Warn("policy lint: who there is can't be found out now", zap.Error(err))
+	}
+	for i, f := range found {
+		if i == maxLintLines {
+			a.log.Warn("policy lint: there is more, which `caddy-mfa mfa policy lint` shows", zap.Int("more", len(found)-i))
+			break
+		}
+		a.log.Warn("policy lint", zap.String("kind", string(f.Kind)), zap.String("policy", f.Policy), zap.String("finding", f.Sentence))
+	}
 }
 
 // applications names every application that a site has, sorted. The sites must have been checked.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
@@ -314,10 +315,23 @@ func (p *parser) texts(field *[]string, example string) option {
 	return func(d *caddyfile.Dispenser) {
 		args, ok := p.args(d, 1, -1, example)
 		p.end(d)
-		if ok {
+		if ok && p.quotes(d, args) {
 			*field = args
 		}
 	}
+}
+
+// quotes complains of quotes inside a word: role:"Global Administrator" is two words to Caddy.
+func (p *parser) quotes(d *caddyfile.Dispenser, words []string) bool {
+	text := strings.Join(words, " ")
+	before, rest, found := strings.Cut(text, `"`)
+	if !found {
+		return true
+	}
+	word := before[strings.LastIndexByte(before, ' ')+1:]
+	name, _, _ := strings.Cut(rest, `"`)
+	p.wrong(d, "a quote stands inside of %s\"; quotes go around the whole of it: \"%s%s\"", word, word, name)
+	return false
 }
 
 // ranges reads an option that is one or more address ranges, on one or more lines.

@@ -3,10 +3,12 @@ package caddymodule
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -58,6 +60,41 @@ import" read them back as they were.`,
 			return writeFile(*output, text.Bytes())
 		}
 		_, err := c.OutOrStdout().Write(text.Bytes())
+		return err
+	})
+	return c
+}
+
+func policyLintCommand() *cobra.Command {
+	s := &server{}
+	c := &cobra.Command{
+		Use: "lint", Short: "Say what in the policies may not be meant", Args: cobra.NoArgs,
+		Long: `Say what in the policies of the running server may not be meant: applications that no policy reaches, policies that can never apply, names
+that nobody has, and what could lock every administrator out. The same is in the log when the server starts.
+
+The status is 0 only if nothing is found.`,
+	}
+	s.flags(c)
+	c.RunE = run(func(c *cobra.Command, _ []string) error {
+		var found []policy.Finding
+		if err := s.call(http.MethodGet, "/mfa/policy/lint", nil, &found); err != nil {
+			return err
+		}
+		err := s.print(c, found, func(w io.Writer) {
+			for _, f := range found {
+				name := "policies"
+				if f.Policy != "" {
+					name = fmt.Sprintf("policy %q", f.Policy)
+				}
+				fmt.Fprintf(w, "%s: %s.\n  (%s)\n", plain(name), plain(f.Sentence), f.Kind)
+			}
+			if len(found) == 0 {
+				fmt.Fprintln(w, "Nothing was found.")
+			}
+		})
+		if err == nil && len(found) > 0 {
+			err = errors.New(number(len(found), "finding", "findings"))
+		}
 		return err
 	})
 	return c
@@ -223,8 +260,8 @@ func printWhatIf(w io.Writer, a *admin.WhatIf) {
 			}
 			state := wordOf(states, p.State)
 			if applies {
-				controls := append(p.GrantControls[:len(p.GrantControls):len(p.GrantControls)], p.SessionControls...)
-				fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", plain(p.DisplayName), state, dash(plain(strings.Join(controls, ", "))), results[p.Result], dash(reasonWords(a, p.Reason)))
+				controls := controlWords(slices.Concat(p.GrantControls, p.SessionControls))
+				fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s\n", plain(p.DisplayName), state, dash(plain(controls)), results[p.Result], dash(reasonWords(a, p.Reason)))
 			} else {
 				fmt.Fprintf(t, "  %s\t%s\t%s\n", plain(p.DisplayName), state, dash(reasonWords(a, p.Reason)))
 			}
@@ -234,6 +271,29 @@ func printWhatIf(w io.Writer, a *admin.WhatIf) {
 			fmt.Fprintln(w, "  none")
 		}
 	}
+}
+
+// controlWords gives the Caddyfile's words for Graph's.
+func controlWords(controls []string) string {
+	words := make([]string, len(controls))
+	for i, c := range controls {
+		name, isStrength := strings.CutPrefix(c, policy.GrantStrength)
+		switch word, ok := wordsOfControls[c]; {
+		case ok:
+			words[i] = word
+		case isStrength:
+			words[i] = "strength:" + wordOf(strengths, name)
+		default:
+			words[i] = c
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+var wordsOfControls = map[string]string{
+	policy.GrantBlock: "block", policy.GrantMFA: "mfa", policy.GrantCompliantDevice: "compliant_device", policy.GrantDomainJoinedDevice: "domain_joined_device",
+	policy.GrantPasswordChange: "password_change", policy.GrantTerms: "terms",
+	policy.SessionSignInFrequency: "sign_in_frequency", policy.SessionPersistence: "persistent_browser",
 }
 
 // results says in words what a policy that applies comes to.

@@ -138,7 +138,7 @@ const platformHint = "Sec-Ch-Ua-Platform"
 
 // subject is what a request says of its sender. It is kept while the request is in flight: the next configuration may ask for more.
 func (h *Handler) subject(r *http.Request) session.Subject {
-	return session.Subject{Application: h.gated.Name, Address: clientAddress(r), Hint: r.Header.Get(platformHint), UserAgent: r.UserAgent(), TLS: r.TLS}
+	return session.Subject{Application: h.gated.Name, Host: hostOf(r), Address: clientAddress(r), Hint: r.Header.Get(platformHint), UserAgent: r.UserAgent(), TLS: r.TLS}
 }
 
 // client is what policy looks at. What no policy asks for is not found out.
@@ -152,7 +152,7 @@ func (a *App) client(s *session.Subject) mfa.Client {
 		c.Country, c.CountryKnown = a.country(c.Address)
 	}
 	if needs.Device {
-		c.Device = a.devices.device(s.TLS)
+		c.Device = a.devices.device(s.TLS, s.Host)
 	}
 	return c
 }

@@ -40,19 +40,6 @@ func looksAtAddresses(c *config.Config, needs policy.Inputs) string {
 	return ""
 }
 
-// unknownApplications gives the applications that policies name and that no site has, each with the first policy that names it.
-func unknownApplications(policies []policy.Policy, known func(application string) bool) map[string]string {
-	unknown := map[string]string{}
-	for _, p := range policies {
-		for _, name := range slices.Concat(p.Conditions.Applications, p.Conditions.ExcludeApplications) {
-			if name != policy.All && name != policy.None && unknown[name] == "" && !known(name) {
-				unknown[name] = p.Name
-			}
-		}
-	}
-	return unknown
-}
-
 // maxTerms is the length of the longest text of terms of use, in bytes.
 const maxTerms = 256 << 10
 

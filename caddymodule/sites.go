@@ -53,12 +53,6 @@ func (a *App) checkSites() error {
 			mistakes = append(mistakes, fmt.Errorf("mfa %s: it stands where it would judge answers and not requests (`handle_errors`, `handle_response`); put it into the site, before what it is to guard", h.gated.Name))
 		}
 	}
-	unknown := unknownApplications(a.rules.Policies, func(name string) bool {
-		return slices.ContainsFunc(a.handlers, func(h *Handler) bool { return h.gated.Name == name })
-	})
-	for _, name := range slices.Sorted(maps.Keys(unknown)) {
-		a.log.Warn("a policy names an application that no site has; `mfa "+name+"` in a site would be one", zap.String("application", name), zap.String("policy", unknown[name]))
-	}
 	return errors.Join(mistakes...)
 }
 

@@ -175,6 +175,6 @@ type PerUserMFA struct {
 	// The factors that count: totp, recovery_codes. Default: all.
 	Methods []string `json:"methods,omitempty"`
 
-	// For how long a user may put off registering, from when he was enabled. Default: 0.
+	// For how long a user may put off registering, from when he was first asked. Default: 0.
 	RegistrationGrace Duration `json:"registration_grace,omitzero"`
 }

@@ -106,7 +106,7 @@ func (o oracle) lets(f *Facts) bool {
 		p, ok := f.Proofs.Latest(m)
 		return ok && !p.At.Before(since)
 	}
-	if f.Proofs.Has(mfa.RecoveryCode) && !f.Proofs.Has(mfa.TOTP) && !f.Proofs.Has(mfa.TemporaryAccessPass) {
+	if code, ok := f.Proofs.Latest(mfa.RecoveryCode); ok && !young(mfa.TOTP, code.At) && !young(mfa.TemporaryAccessPass, code.At) {
 		return false // he must register first
 	}
 	if !young(mfa.Password, password) {
@@ -124,7 +124,7 @@ func (o oracle) lets(f *Facts) bool {
 		}
 		switch g.Strength {
 		case MFAStrength:
-			controls = append(controls, code || pass)
+			controls = append(controls, code || pass || recovery)
 		case PhishingResistantStrength:
 			controls = append(controls, false)
 		case "codes":

@@ -47,6 +47,7 @@ type Connection struct {
 // Subject is what must be known of a request to judge it again.
 type Subject struct {
 	Application string
+	Host        string               // lower case, without port
 	Address     netip.Addr           // of the client
 	Hint        string               // Sec-CH-UA-Platform
 	UserAgent   string               // and what else the client says of itself

@@ -235,8 +235,8 @@ func (st State) Ways(now time.Time) []mfa.Method {
 	}
 	var ways []mfa.Method
 	for _, m := range []mfa.Method{mfa.TOTP, mfa.TemporaryAccessPass, mfa.RecoveryCode} {
-		if m == mfa.RecoveryCode && !st.Account.Registered() {
-			continue // they stand in for a factor that was lost
+		if m == mfa.RecoveryCode && (!st.Account.Registered() || st.Step == Done) {
+			continue // they stand in for a factor that was lost, to get in; once somebody is, not to change what is his
 		}
 		if st.Step == Verify && !st.Decision.Methods.Has(m) {
 			continue
@@ -256,10 +256,7 @@ func (s *Service) elevate(ctx context.Context, c Client, st State, a *account.Ac
 	current, cookie, err := s.Sessions.Elevate(ctx, st.Current, c.Now, func(ses *mfa.Session) error {
 		change(ses)
 		ses.CredentialEpoch = a.State.Epoch
-		facts := c.facts(st.User, a, ses, ses.Proofs)
-		if s.Policy.Decide(&facts).Action == policy.Allow {
-			ses.Pending = false
-		}
+		s.settle(c, st.User, a, ses)
 		return nil
 	})
 	if errors.Is(err, session.ErrEnded) {
@@ -269,4 +266,12 @@ func (s *Service) elevate(ctx context.Context, c Client, st State, a *account.Ac
 		return st, "", err
 	}
 	return s.state(c, st.User, a, current), cookie, nil
+}
+
+// settle ends the sign-in that a session stands for, if what was proven in it is enough.
+func (s *Service) settle(c Client, user *mfa.User, a *account.Account, ses *mfa.Session) {
+	facts := c.facts(user, a, ses, ses.Proofs)
+	if s.Policy.Decide(&facts).Action == policy.Allow {
+		ses.Pending = false
+	}
 }

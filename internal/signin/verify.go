@@ -20,7 +20,8 @@ func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method
 		return State{}, Cookies{}, err
 	}
 	factor := s.Factors[method]
-	if st.User == nil || st.Current.Session.ID != sessionID || !st.Current.Latest() || factor == nil || !slices.Contains(st.Ways(c.Now), method) {
+	inTurn := st.Step != Password && st.Step != Blocked
+	if st.User == nil || !inTurn || st.Current.Session.ID != sessionID || !st.Current.Latest() || factor == nil || !slices.Contains(st.Ways(c.Now), method) {
 		return st, Cookies{}, ErrStep
 	}
 	lane := s.Browsers.Lane(c.Browser, st.User, st.Account, c.Now)
