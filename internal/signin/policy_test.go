@@ -174,3 +174,46 @@ func TestALineOfTheSignInLogIsBounded(t *testing.T) {
 		}
 	})
 }
+
+func TestWhoIsBlockedIsAskedForNoCode(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		b := f.browser()
+		app := b.register("alice")
+		f.decideBy(blockedOutside)
+		b.address = outside
+		b.want(Blocked)
+		for range 12 {
+			_, err := b.verify(mfa.TOTP, "000000")
+			wantErr(t, "a guess", err, ErrStep)
+		}
+		b.address = inside
+		b.must(b.verify(mfa.TOTP, app.code())) // nothing was counted against him
+	})
+}
+
+func TestAPassForManySignInsIsNotTakenForOneForOne(t *testing.T) {
+	in(t, func(t *testing.T, f *fixture) {
+		set, err := policy.New(policy.Model{
+			Defaults:  policy.SecurityDefaults{Off: true},
+			Strengths: []policy.Strength{{Name: "once", Combinations: []string{"temporaryAccessPassOneTime"}}},
+			Policies:  []policy.Policy{everywhere(func(p *policy.Policy) { p.Grant.Strength = "once" })},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		*f.rules = *set
+		for once, want := range map[bool]Step{true: Done, false: Blocked} {
+			made, err := f.admin.NewPass(f.ctx, "alice", time.Time{}, time.Hour, once, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := f.browser()
+			b.must(b.password("alice", rightPassword))
+			b.want(Verify)
+			if st := b.must(b.verify(mfa.TemporaryAccessPass, made.Pass)); st.Step != want {
+				t.Errorf("once %v: step %d (%s), want %d", once, st.Step, st.Decision.Reason, want)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}

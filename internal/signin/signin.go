@@ -230,8 +230,8 @@ func (s *Service) Refused(c Client, st *State) (reference string) {
 
 // Ways lists the methods that the person could prove now, the strongest first: where policy asks for one, those that it takes.
 func (st State) Ways(now time.Time) []mfa.Method {
-	if st.Account == nil {
-		return nil
+	if st.Account == nil || st.Decision.Reason == policy.PolicyBlocks {
+		return nil // nothing that he could prove would help him
 	}
 	var ways []mfa.Method
 	for _, m := range []mfa.Method{mfa.TOTP, mfa.TemporaryAccessPass, mfa.RecoveryCode} {
