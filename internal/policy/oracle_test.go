@@ -106,12 +106,13 @@ func (o oracle) lets(f *Facts) bool {
 		p, ok := f.Proofs.Latest(m)
 		return ok && !p.At.Before(since)
 	}
-	if f.Proofs.Has(mfa.RecoveryCode) && !f.Proofs.Has(mfa.TOTP) && !f.Proofs.Has(mfa.TemporaryAccessPass) {
+	if f.Proofs.Has(mfa.RecoveryCode) && !f.Proofs.Has(mfa.TOTP) && !f.Proofs.Has(mfa.Passkey) && !f.Proofs.Has(mfa.TemporaryAccessPass) {
 		return false // he must register first
 	}
 	if !young(mfa.Password, password) {
 		return false
 	}
+	passkey := young(mfa.Passkey, second)
 	code, pass, recovery := young(mfa.TOTP, second), young(mfa.TemporaryAccessPass, second), young(mfa.RecoveryCode, second)
 	for _, p := range applying {
 		g := &p.Grant
@@ -120,13 +121,13 @@ func (o oracle) lets(f *Facts) bool {
 		}
 		var controls []bool
 		if g.MFA {
-			controls = append(controls, code || pass || recovery)
+			controls = append(controls, code || passkey || pass || recovery)
 		}
 		switch g.Strength {
 		case MFAStrength:
-			controls = append(controls, code || pass)
+			controls = append(controls, code || passkey || pass)
 		case PhishingResistantStrength:
-			controls = append(controls, false)
+			controls = append(controls, passkey)
 		case "codes":
 			controls = append(controls, code)
 		}

@@ -255,7 +255,7 @@ func (s *Set) newMethods() (ms Methods) {
 // askMFA says how the person gets to what is demanded: by proving what he has, by registering what he lacks, or not at all.
 func (s *Set) askMFA(f *Facts, out *outcome, d *Decision) {
 	d.Reason = MFARequired
-	var ways, fresh Methods
+	var ways, fresh choice
 	lacking := false
 	for _, need := range out.unmet.mfa {
 		missing := need.missing(out.have, f.Methods)
@@ -265,20 +265,14 @@ func (s *Set) askMFA(f *Facts, out *outcome, d *Decision) {
 			return
 		case missing == 0:
 			lacking = true
-			would := need.missing(out.have|passwordSet, f.Methods|s.newMethods()) & s.newMethods()
-			if fresh&would != 0 {
-				would &= fresh
-			}
-			fresh = would
-		case ways&missing != 0:
-			ways &= missing // one that serves both
+			fresh.add(need.missing(out.have|passwordSet, f.Methods|s.newMethods()) & s.newMethods())
 		default:
-			ways |= missing
+			ways.add(missing)
 		}
 	}
 	switch {
 	case !lacking:
-		d.Action, d.Methods = Verify, ways
+		d.Action, d.Methods = Verify, ways.methods()
 	case f.Registered && out.have&secondFactors == 0:
 		// Who has a factor proves one before he registers another.
 		d.Action, d.Methods = Verify, f.Methods&secondFactors
@@ -286,7 +280,7 @@ func (s *Set) askMFA(f *Facts, out *outcome, d *Decision) {
 			d.Action, d.Reason = Block, StrengthUnreachable
 		}
 	default:
-		d.Action, d.Reason, d.Methods = Register, RegistrationRequired, fresh
+		d.Action, d.Reason, d.Methods = Register, RegistrationRequired, fresh.methods()
 		if ok, needs := s.registrable(f); !ok {
 			d.Action, d.Reason, d.Needs, d.Methods = Block, RegistrationDenied, needs, 0
 			if f.Methods&(passSet|passOnceSet) != 0 && out.have&(passSet|passOnceSet) == 0 {
@@ -294,6 +288,28 @@ func (s *Set) askMFA(f *Facts, out *outcome, d *Decision) {
 			}
 		}
 	}
+}
+
+// choice is among methods that several requirements leave.
+type choice struct {
+	all, any Methods
+	begun    bool
+}
+
+func (c *choice) add(ms Methods) {
+	if !c.begun {
+		c.all, c.begun = ms, true
+	}
+	c.all &= ms
+	c.any |= ms
+}
+
+// methods are those that serve every requirement; where there is none, those that serve one.
+func (c *choice) methods() Methods {
+	if c.all != 0 {
+		return c.all
+	}
+	return c.any
 }
 
 // graceEnds says until when the user may put off registration; zero: not at all.

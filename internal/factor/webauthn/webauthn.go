@@ -228,7 +228,7 @@ func wrong(format string, args ...any) error {
 func refused(err error) error {
 	var e *protocol.Error
 	if errors.As(err, &e) {
-		return wrong("%.200s", e.Details)
+		return wrong("%.300s", e.Details+": "+e.DevInfo)
 	}
 	return wrong("%.200s", err)
 }
