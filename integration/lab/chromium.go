@@ -447,10 +447,26 @@ func (a *Authenticator) Passkeys() []*webauthn.Credential {
 	return call(a.tab, webauthn.GetCredentials, webauthn.GetCredentialsParams{AuthenticatorID: a.id}).Credentials
 }
 
-// Copy puts a passkey into another authenticator, as it was.
+// addCredential is WebAuthn.addCredential without what only some authenticators know, which its type always sends.
+var addCredential = cdp.Command[addCredentialParams, cdp.Empty]{Method: webauthn.CommandAddCredential}
+
+type addCredentialParams struct {
+	AuthenticatorID webauthn.AuthenticatorID `json:"authenticatorId"`
+	Credential      struct {
+		ID        []byte  `json:"credentialId"`
+		Resident  bool    `json:"isResidentCredential"`
+		RP        string  `json:"rpId"`
+		Key       []byte  `json:"privateKey"`
+		Handle    []byte  `json:"userHandle"`
+		SignCount float64 `json:"signCount"`
+	} `json:"credential"`
+}
+
+// Copy puts a passkey into it, as that was in another.
 func (a *Authenticator) Copy(c *webauthn.Credential) {
 	a.tab.t.Helper()
-	call(a.tab, webauthn.AddCredential, webauthn.AddCredentialParams{AuthenticatorID: a.id, Credential: &webauthn.Credential{
-		CredentialID: c.CredentialID, IsResidentCredential: c.IsResidentCredential, RpID: c.RpID, PrivateKey: c.PrivateKey, UserHandle: c.UserHandle, SignCount: c.SignCount,
-	}})
+	p := addCredentialParams{AuthenticatorID: a.id}
+	p.Credential.ID, p.Credential.Resident, p.Credential.RP = c.CredentialID, c.IsResidentCredential, c.RpID
+	p.Credential.Key, p.Credential.Handle, p.Credential.SignCount = c.PrivateKey, c.UserHandle, c.SignCount
+	call(a.tab, addCredential, p)
 }
