@@ -132,7 +132,7 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 		return done(s.SignOut(r.Context(), r.PathValue("name")))
 	})
 	handle("POST /mfa/accounts/init", func(r *http.Request) (any, error) { return done(s.AcceptAccounts(r.Context())) })
-	policyEndpoints(handle, s)
+	policyEndpoints(handle, s, signIns)
 	handle("GET /mfa/sign-ins", func(r *http.Request) (any, error) { return listSignIns(r, signIns, time.Now()) })
 	handle("/mfa/", func(r *http.Request) (any, error) {
 		_, err := io.Copy(io.Discard, r.Body)

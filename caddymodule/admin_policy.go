@@ -1,9 +1,11 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -14,13 +16,15 @@ import (
 
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/admin"
+	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy/graph"
+	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 )
 
-// policyEndpoints serves what an administrator asks about policy. None of it changes anything.
-func policyEndpoints(handle func(pattern string, serve func(r *http.Request) (any, error)), s *admin.Service) {
+// policyEndpoints serves what an administrator asks about policy. None of it changes anything. Without a log, signIns is nil.
+func policyEndpoints(handle func(pattern string, serve func(r *http.Request) (any, error)), s *admin.Service, signIns *signinlog.Log) {
 	handle("GET /mfa/policies", func(*http.Request) (any, error) {
 		list := make([]config.Policy, len(s.Policy.Policies))
 		for i := range s.Policy.Policies {
@@ -32,6 +36,7 @@ func policyEndpoints(handle func(pattern string, serve func(r *http.Request) (an
 		data, err := graph.Marshal(s.Policy.Policies, strengthsOf(s.Policy))
 		return json.RawMessage(data), err
 	})
+	handle("POST /mfa/policy/replay", func(r *http.Request) (any, error) { return replaySignIns(r, s, signIns, time.Now()) })
 	handle("GET /mfa/policy/lint", func(r *http.Request) (any, error) { return s.Lint(r.Context(), time.Now()) })
 	handle("GET /mfa/policy/what-if", func(r *http.Request) (any, error) {
 		q, err := parseQuery(r.URL.Query())
@@ -40,6 +45,75 @@ func policyEndpoints(handle func(pattern string, serve func(r *http.Request) (an
 		}
 		return s.WhatIf(r.Context(), q, time.Now())
 	})
+}
+
+// replaySignIns runs policies, in the form of Graph and with names, over recorded sign-ins.
+func replaySignIns(r *http.Request, s *admin.Service, log *signinlog.Log, now time.Time) (any, error) {
+	if log == nil {
+		return nil, errSignInLogOff
+	}
+	if err := r.ParseForm(); err != nil {
+		return nil, badInput{fmt.Errorf("reading policies: %w", err)}
+	}
+	form := maps.Clone(r.PostForm)
+	policies := form.Get("policies")
+	delete(form, "policies")
+	filter, err := parseFilter(form, now)
+	if err != nil {
+		return nil, err
+	}
+	imported := graph.Import([]graph.File{{Name: "policies", Data: []byte(policies)}}, nil, graph.Options{})
+	if err := notLoaded(imported); err != nil {
+		return nil, badInput{err}
+	}
+	strengths := make([]policy.Strength, len(imported.Strengths))
+	for i, strength := range imported.Strengths {
+		strengths[i] = policy.Strength{Name: strength.Name, Combinations: strength.Combinations}
+	}
+	replay, err := s.Replay(r.Context(), imported.Policies, strengths, recorded(r.Context(), log, filter))
+	if errors.Is(err, admin.ErrPolicies) {
+		err = badInput{err}
+	}
+	return replay, err
+}
+
+// recorded gives every sign-in that the filter wants, the newest first.
+func recorded(ctx context.Context, log *signinlog.Log, f signinlog.Filter) iter.Seq2[audit.SignIn, error] {
+	return func(yield func(audit.SignIn, error) bool) {
+		for f.Limit = signinlog.MaxLimit; ; {
+			page, err := log.List(ctx, f)
+			if err != nil {
+				yield(audit.SignIn{}, err)
+				return
+			}
+			for _, s := range page.SignIns {
+				if !yield(s, nil) {
+					return
+				}
+			}
+			if f.After = page.Next; f.After == "" {
+				return
+			}
+		}
+	}
+}
+
+// notLoaded says what keeps policies from being loaded. Those that can't apply here are none of it.
+func notLoaded(result *graph.Result) error {
+	var mistakes []error
+	for _, err := range result.Errors {
+		mistakes = append(mistakes, err)
+	}
+	for _, v := range result.Verdicts {
+		switch {
+		case v.Loaded, v.Verdict == graph.NotApplicable:
+		case v.Verdict == graph.Unresolved:
+			mistakes = append(mistakes, fmt.Errorf("policy %q: an id has no name", v.DisplayName))
+		default:
+			mistakes = append(mistakes, fmt.Errorf("policy %q can't be enforced here: %s", v.DisplayName, strings.Join(v.Parts, "; ")))
+		}
+	}
+	return errors.Join(mistakes...)
 }
 
 // strengthsOf gives the authentication strengths that are not built in, as package graph has them.

@@ -339,7 +339,11 @@ func (a *App) start() (*runtime, error) {
 		rt.done.Go(func() { a.signIns.Run(running) })
 	}
 	rt.done.Go(func() { a.lint(running, rt.admin) })
-	rt.done.Go(func() { rt.connections.Run(running, []store.Store{sessions, accounts}, rt.judge) })
+	rt.done.Go(func() {
+		rt.connections.Run(running, []store.Store{sessions, accounts}, func(ctx context.Context, c *session.Connection, now time.Time) bool {
+			return a.judge(ctx, g, c, now)
+		})
+	})
 	return rt, nil
 }
 
@@ -351,9 +355,11 @@ func (a *App) passkeys() webauthn.Factor {
 	return webauthn.Factor{}
 }
 
-// judge says whether a connection that was let in before may stay open.
-func (rt *runtime) judge(ctx context.Context, c *session.Connection, now time.Time) bool {
-	return rt.gate.Again(ctx, c.Current, c.Subject.Application, &c.Subject.Client, now).Verdict == gate.Pass
+// judge says whether a connection that was let in before may stay open. Where its other end is, is looked up again: the file of
+// countries may have changed since, and the configuration that has let it in may not have asked.
+func (a *App) judge(ctx context.Context, g *gate.Gate, c *session.Connection, now time.Time) bool {
+	client := a.client(&c.Subject)
+	return g.Again(ctx, c.Current, c.Subject.Application, &client, now).Verdict == gate.Pass
 }
 
 // configureStores hands this configuration's settings to stores that may have others from an earlier one.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,7 @@ import (
 
 func policyCommand() *cobra.Command {
 	c := group("policy", "Conditional Access policies")
-	c.AddCommand(policyListCommand(), policyExportCommand(), whatIfCommand(), policyLintCommand(), policyImportCommand(), policyTemplateCommand())
+	c.AddCommand(policyListCommand(), policyExportCommand(), whatIfCommand(), replayCommand(), policyLintCommand(), policyImportCommand(), policyTemplateCommand())
 	return c
 }
 
@@ -70,13 +71,13 @@ func (i *imports) run(c *cobra.Command, paths []string) error {
 	result := graph.Import(found.files, names, graph.Options{AllowPartial: i.partial})
 	for _, err := range result.Errors {
 		if found.passedOver(err, result) {
-			fmt.Fprintf(c.ErrOrStderr(), "%s is passed over: it is no policy\n", err.File)
+			fmt.Fprintf(c.ErrOrStderr(), "%s is passed over: it is no policy\n", harmless(err.File))
 			continue
 		}
 		found.errs = append(found.errs, err)
 	}
 	for _, err := range found.errs {
-		fmt.Fprintf(c.ErrOrStderr(), "%v\n", err)
+		fmt.Fprintln(c.ErrOrStderr(), harmless(err.Error()))
 	}
 	if i.output != "" {
 		if err := writePolicies(i.output, result); err != nil {
@@ -333,6 +334,16 @@ func number(n int, one, many string) string {
 func plain(s string) string {
 	quoted := strconv.Quote(s)
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}
+
+// harmless takes out of a message what would drive the terminal. The names of other people's files can hold that.
+func harmless(message string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) && r != '\n' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, message)
 }
 
 // templates are policies to begin with, each a Caddyfile whose first line says what it is for.

@@ -42,7 +42,7 @@ func newConsole(t testing.TB, options string) *console {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: adminMux(rt.admin, nil), ReadHeaderTimeout: time.Minute}
+	s := &http.Server{Handler: adminMux(rt.admin, active.get().signIns), ReadHeaderTimeout: time.Minute}
 	go func() {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			t.Error(err)

@@ -1,7 +1,11 @@
 package caddymodule
 
 import (
+	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -21,5 +25,25 @@ func TestRefusalOfAServer(t *testing.T) {
 		if got, ok := refusalOf(tc.err); got != tc.want || ok != tc.ok {
 			t.Errorf("%s: %q, %v", reason, got, ok)
 		}
+	}
+}
+
+func TestFileNamesDoNotDriveTheTerminal(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"\x1b[2Jgroup.json": `{"id": "1", "displayName": "Staff"}`, "\x1b]0;x\abroken.json": "{"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	c := policyImportCommand()
+	c.SetOut(&out)
+	c.SetErr(&out)
+	c.SetArgs([]string{dir})
+	if err := c.Execute(); err == nil {
+		t.Error("there is no mistake")
+	}
+	if text := out.String(); strings.ContainsAny(text, "\x1b\a") || !strings.Contains(text, "group.json is passed over") || !strings.Contains(text, "broken.json:1:2: not JSON") {
+		t.Errorf("%q", text)
 	}
 }

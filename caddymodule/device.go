@@ -2,10 +2,12 @@ package caddymodule
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
-	"net/http"
+	"strings"
+	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
@@ -30,18 +32,36 @@ func newDeviceRules(c config.DeviceRules) (rules deviceRules, err error) {
 	return rules, nil
 }
 
-// device is what a request's client certificate says, if Caddy has verified one. One that was only sent proves nothing.
-func (d deviceRules) device(r *http.Request) mfa.Device {
-	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.PeerCertificates) == 0 {
+// device is what a connection's client certificate says, if Caddy has verified one. One that was only sent proves nothing, nor does one
+// that was shown to another site: it is the site in the TLS handshake that says which certificates are asked for and who vouches for
+// them. Caddy lets nobody use such a connection for this site (host), unless `strict_sni_host insecure_off` says so.
+func (d deviceRules) device(c *tls.ConnectionState, host string) mfa.Device {
+	if c == nil || len(c.VerifiedChains) == 0 || len(c.PeerCertificates) == 0 || !strings.EqualFold(c.ServerName, host) {
 		return mfa.Device{}
 	}
-	leaf := r.TLS.PeerCertificates[0]
+	leaf := c.PeerCertificates[0]
 	value := certificateValues(leaf)
 	return mfa.Device{
-		Known: true, ID: leaf.SerialNumber.Text(16), Name: leaf.Subject.CommonName,
+		Known: true, ID: leaf.SerialNumber.Text(16), Name: leaf.Subject.CommonName, Until: endOf(c.VerifiedChains),
 		Compliant:    d.compliant != nil && d.compliant.Match(value),
 		DomainJoined: d.joined != nil && d.joined.Match(value),
 	}
+}
+
+// endOf is when the last of the chains is not valid any more.
+func endOf(chains [][]*x509.Certificate) (end time.Time) {
+	for _, chain := range chains {
+		first := chain[0].NotAfter
+		for _, c := range chain[1:] {
+			if c.NotAfter.Before(first) {
+				first = c.NotAfter
+			}
+		}
+		if first.After(end) {
+			end = first
+		}
+	}
+	return end
 }
 
 func certificateValues(c *x509.Certificate) func(attribute string) filter.Value {

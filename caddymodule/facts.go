@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"net"
 	"net/http"
 	"net/netip"
@@ -132,27 +133,35 @@ func hostOf(r *http.Request) string {
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 
+// platformHint is the header in which a browser says what it runs on.
+const platformHint = "Sec-Ch-Ua-Platform"
+
+// subject is what a request says of its sender. It is kept while the request is in flight: the next configuration may ask for more.
+func (h *Handler) subject(r *http.Request) session.Subject {
+	return session.Subject{Application: h.gated.Name, Host: hostOf(r), Address: clientAddress(r), Hint: r.Header.Get(platformHint), UserAgent: r.UserAgent(), TLS: r.TLS}
+}
+
 // client is what policy looks at. What no policy asks for is not found out.
-func (h *Handler) client(r *http.Request) mfa.Client {
-	c := mfa.Client{App: mfa.Browser, Address: clientAddress(r)}
-	needs := h.app.rules.Inputs()
+func (a *App) client(s *session.Subject) mfa.Client {
+	c := mfa.Client{App: mfa.Browser, Address: s.Address}
+	needs := a.rules.Inputs()
 	if needs.Platform {
-		c.Platform = mfa.Platform(h.app.live.platforms.Parse(r.Header.Get("Sec-Ch-Ua-Platform"), r.UserAgent()).Platform)
+		c.Platform = mfa.Platform(a.live.platforms.Parse(s.Hint, s.UserAgent).Platform)
 	}
 	if needs.Country {
-		c.Country, c.CountryKnown = h.app.country(c.Address)
+		c.Country, c.CountryKnown = a.country(c.Address)
 	}
 	if needs.Device {
-		c.Device = h.app.devices.device(r)
+		c.Device = a.devices.device(s.TLS, s.Host)
 	}
 	return c
 }
 
 // request is what the gate looks at.
-func (h *Handler) request(r *http.Request, asked asked, now time.Time) gate.Request {
+func (h *Handler) request(r *http.Request, asked asked, now time.Time, subject *session.Subject) gate.Request {
 	host, https := hostOf(r), overHTTPS(r)
 	g := gate.Request{
-		Application: h.gated, Now: now, Host: host, Client: h.client(r),
+		Application: h.gated, Now: now, Host: host, Client: h.app.client(subject),
 		Asked: asked.path(), Rewritten: r.URL.EscapedPath(),
 		Authorization: r.Header["Authorization"], UserInfo: asked.url.User != nil,
 	}
@@ -179,22 +188,23 @@ func sessionCookie(r *http.Request, host string, https bool) string {
 }
 
 // clientOf is who has sent a request, as the sign-in log knows him.
-func (h *Handler) clientOf(r *http.Request, g *gate.Request) signin.Client {
+func clientOf(s *session.Subject, g *gate.Request, reference string) signin.Client {
 	return signin.Client{
-		Host: g.Host, Application: h.gated.Name, Client: g.Client, UserAgent: r.UserAgent(), Hint: r.Header.Get("Sec-Ch-Ua-Platform"), Reference: audit.NewReference(), Now: g.Now,
+		Host: g.Host, Application: s.Application, Client: g.Client, UserAgent: s.UserAgent, Hint: s.Hint, Reference: cmp.Or(reference, audit.NewReference()), Now: g.Now,
 	}
 }
 
 // facts is what our own pages and answers need to know.
 func (h *Handler) facts(r *http.Request, asked asked, now time.Time) portal.Facts {
 	host, https := hostOf(r), overHTTPS(r)
+	subject := h.subject(r)
 	scheme := "http"
 	if https {
 		scheme = "https"
 	}
 	return portal.Facts{
 		Host: host, Origin: scheme + "://" + r.Host, HTTPS: https, Secure: https || localHosts[host],
-		Client: h.client(r), Application: h.gated.Name, Target: asked.target(),
+		Client: h.app.client(&subject), Application: h.gated.Name, Target: asked.target(),
 		Reference: audit.NewReference(), Now: now,
 	}
 }

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -92,17 +93,26 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	normalizeUpgrade(r.Header)
 
-	request := h.request(r, asked, now)
+	subject := h.subject(r)
+	request := h.request(r, asked, now, &subject)
 	out := rt.gate.Check(r.Context(), &request)
 	h.requests[out.Verdict].Inc()
-	if out.User != nil && h.app.live.verdicts.Changed(out.Current.Session, h.gated.Name, &out.Decision) {
-		rt.signin.Note(h.clientOf(r, &request), &out)
+	reference := ""
+	if out.User != nil {
+		if out.Verdict != gate.Pass {
+			reference = audit.NewReference()
+		}
+		var changed bool
+		if reference, changed = h.app.live.verdicts.Changed(out.Current.Session, h.gated.Name, &out.Decision, reference); changed {
+			rt.signin.Note(clientOf(&subject, &request, reference), &out)
+		}
 	}
 	switch out.Verdict {
 	case gate.Bypass:
 		return letPass(w, r, next)
 	case gate.Pass:
-		conn := rt.connections.Open(r.Context(), out.Current, session.Subject{Application: h.gated.Name, Client: request.Client, Cookie: request.Cookie})
+		subject.Cookie = request.Cookie
+		conn := rt.connections.Open(r.Context(), out.Current, subject)
 		defer conn.Close()
 		r = r.WithContext(conn)
 		if out.Class != legacy.None {
@@ -117,9 +127,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	facts := h.facts(r, asked, now)
+	facts.Reference = cmp.Or(reference, facts.Reference)
 	switch out.Verdict {
 	case gate.SignIn, gate.StepUp:
-		rt.portal.Challenge(w, r, facts)
+		user := ""
+		if out.User != nil && !out.Current.Session.Pending {
+			user = out.User.Name
+		}
+		rt.portal.Challenge(w, r, facts, user)
 	case gate.Legacy:
 		rt.sink.Audit(audit.Event{Type: audit.LegacyRefused, Application: facts.Application, Host: facts.Host, Address: facts.Client.Address, Class: string(out.Class), Reference: facts.Reference})
 		rt.portal.RefuseLegacy(w, facts, out.Class)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -37,7 +38,10 @@ func (a *App) importPolicies(m *policy.Model) error {
 			if len(s.AAGUIDs) > 0 {
 				mistakes = append(mistakes, fmt.Errorf("authentication strength %q: it names models of security keys, and security keys are not available in this version of caddy-mfa", s.Name))
 			}
-			m.Strengths = append(m.Strengths, policy.Strength{Name: s.Name, Combinations: s.Combinations})
+			// Exports of one tenant have the same ones.
+			if !slices.ContainsFunc(m.Strengths, func(other policy.Strength) bool { return other.Name == s.Name && slices.Equal(other.Combinations, s.Combinations) }) {
+				m.Strengths = append(m.Strengths, policy.Strength{Name: s.Name, Combinations: s.Combinations})
+			}
 		}
 	}
 	if len(mistakes) > 0 {

@@ -229,6 +229,7 @@ func TestAttackTheAdministratorsEndpoints(t *testing.T) {
 	p := lab.Start(t, up.Address, lab.Options{})
 	b := lab.NewBrowser(t, p.URL)
 	b.Register("alice")
+	lab.Eventually(t, 10*time.Second, "where alice has been is noted", func() bool { return strings.Contains(show(t, p, "alice"), `"applications":["app"]`) })
 	before := withoutTimes(show(t, p, "alice"))
 	events := len(p.Events(""))
 	// On the site there is no such thing, for nobody.

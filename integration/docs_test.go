@@ -650,8 +650,8 @@ func TestEveryEventIsDocumented(t *testing.T) {
 func TestWhatIsWrittenOfLogsAndMetricsIsThere(t *testing.T) {
 	t.Parallel()
 	up := lab.NewUpstream(t, nil)
-	p := lab.Start(t, up.Address, lab.Options{Servers: "metrics"})
-	lab.NewBrowser(t, p.URL).Password("/", "alice", "wrong")
+	p := lab.Start(t, up.Address, lab.Options{Servers: "metrics", Global: "policy Watch {\nstate report_only\nusers all\napplications all\ngrant mfa\n}"})
+	lab.NewBrowser(t, p.URL).Password("/", "alice", lab.Password)
 	page := readPage(t, "../docs/logs-and-metrics.md")
 
 	status, metrics := p.API(http.MethodGet, "/metrics", nil)

@@ -108,7 +108,9 @@ var allowed = map[string]struct {
 	"internal/signinlog": {[]string{"internal/audit", "internal/mfa", "internal/store"}, "a log keeps what it is told, and asks nobody"},
 	"internal/session":   {[]string{"internal/mfa", "internal/seal", "internal/store"}, "sessions know nothing of what their proofs are worth"},
 	"internal/platform":  {nil, "it reads headers and nothing else"},
-	"internal/geoip":     {nil, "it knows addresses and countries, and not what hangs on them"},
+	"internal/filewatch": {nil, "it reads a version of a file, whatever is in it"},
+	"internal/directory": {[]string{"internal/directory", "internal/filewatch", "internal/mfa", "internal/password"}, "a directory knows who somebody is, and not what he may do"},
+	"internal/geoip":     {[]string{"internal/filewatch"}, "it knows addresses and countries, and not what hangs on them"},
 }
 
 // pure rooms have no clock, no randomness and no I/O.

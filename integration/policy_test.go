@@ -3,10 +3,12 @@ package integration
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/caddy-mfa/caddy-mfa/integration/lab"
+	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 )
 
 // twoApplications is a site with an application that the password opens, and one that asks for more.
@@ -83,8 +85,35 @@ func TestAPolicyThatBlocksSaysSo(t *testing.T) {
 		t.Error("the page tells what the policy is called")
 	}
 	up.WantNothing(t)
+	t.Log("whoever looks for the reference on one of the pages finds one record")
+	b = lab.NewBrowser(t, p.URL)
+	shown := referenceOn(t, b.Password("/payroll/", "carol", lab.Password).WantStatus(403))
+	for _, path := range []string{"/payroll/", "/payroll/other"} {
+		if other := referenceOn(t, b.Get(path).WantStatus(403)); other != shown {
+			t.Errorf("%s has the reference %s, the page before %s", path, other, shown)
+		}
+	}
+	if all := asJSON[[]audit.SignIn](t, p.Command("sign-ins", "--json", "--user", "carol")); len(all) != 1 || all[0].CorrelationID != shown {
+		t.Errorf("in the log stands %+v, on the page %s", all, shown)
+	}
+	if events := p.Events("access_refused"); len(events) != 4 || events[3]["reference"] != shown {
+		t.Errorf("audit events: %v", events)
+	}
+
 	other := lab.NewBrowser(t, p.URL)
 	other.Password("/payroll/", "bob", lab.Password).Submit("later").Follow().Want("secret report")
+}
+
+var pageReference = regexp.MustCompile(`Reference <code>([a-z2-7]+)</code>`)
+
+// reference is what a page shows for the help desk.
+func referenceOn(t *testing.T, page *lab.Page) string {
+	t.Helper()
+	m := pageReference.FindStringSubmatch(page.Body)
+	if m == nil {
+		t.Fatalf("no reference: %s", page)
+	}
+	return m[1]
 }
 
 func TestTermsOfUseAreAcceptedOncePerVersion(t *testing.T) {
@@ -109,7 +138,7 @@ func TestTermsOfUseAreAcceptedOncePerVersion(t *testing.T) {
 	}
 	p := lab.Start(t, up.Address, config("1"))
 	b := lab.NewBrowser(t, p.URL)
-	page := b.Password("/reports?x=1", "alice", lab.Password).Want("Terms of use").Want("<h1>Be kind</h1>").Want("<em>copy</em>")
+	page := b.Password("/reports?x=1", "alice", lab.Password).Want("Terms of use").Want("<h2>Be kind</h2>").Want("<em>copy</em>")
 	if strings.Contains(page.Body, "alert(1)</script>") {
 		t.Error("script in the text is kept")
 	}

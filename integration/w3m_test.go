@@ -205,3 +205,38 @@ func TestW3MWalksTheWholeWay(t *testing.T) {
 	w.press("Continue")
 	w.want("secret report for alice at /third")
 }
+
+func TestW3MAcceptsTerms(t *testing.T) {
+	t.Parallel()
+	up := lab.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(w, "<!doctype html><title>Application</title><p>secret report for %s at %s", r.Header.Get("Remote-User"), r.RequestURI)
+	})
+	text := filepath.Join(t.TempDir(), "house-rules.md")
+	if err := os.WriteFile(text, []byte("# Be kind\n\nDo not *copy*.\n\n1. Read.\n2. Write.\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := lab.Start(t, up.Address, lab.Options{Global: houseRulesPolicy(text, 1)})
+	w := openW3M(t, p.URL+"/reports?x=1")
+	w.want("User name")
+	w.fill("User name", "alice").fill("Password", lab.Password).press("Sign in")
+	shown := w.want("Terms of use")
+	for _, part := range []string{"Be kind", "Do not copy.", "1. Read.", "2. Write."} {
+		if !strings.Contains(shown, part) {
+			t.Errorf("w3m does not show %q:\n%s", part, shown)
+		}
+	}
+	w.press("sign me out")
+	w.want("You are signed out")
+	up.WantNothing(t)
+	w.open(p.URL + "/reports?x=1")
+	w.want("User name")
+	w.fill("User name", "alice").fill("Password", lab.Password).press("Sign in")
+	w.want("Terms of use")
+	w.press("I accept")
+	w.want("Set up your second step")
+	w.press("Not now")
+	w.want("You are signed in")
+	w.press("Continue")
+	w.want("secret report for alice at /reports?x=1")
+}

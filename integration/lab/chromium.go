@@ -342,6 +342,17 @@ func (tab *Tab) ForgetCookies() {
 	call(tab, network.ClearBrowserCookies, cdp.Empty{})
 }
 
+// Cookie gives a cookie that the profile would send to the page, or nil.
+func (tab *Tab) Cookie(name string) *network.Cookie {
+	tab.t.Helper()
+	for _, c := range call(tab, network.GetCookies, network.GetCookiesParams{}).Cookies {
+		if c.Name == name {
+			return c
+		}
+	}
+	return nil
+}
+
 // Downloads keeps the profile's downloads in a folder.
 func (tab *Tab) Downloads(dir string) {
 	tab.t.Helper()

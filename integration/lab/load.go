@@ -168,6 +168,9 @@ func loopback() *http.Transport {
 func (b *Browser) Signed(method, ref string, form url.Values) *http.Request {
 	b.t.Helper()
 	req := b.Request(method, ref, form)
+	for name, values := range b.Header {
+		req.Header[name] = values
+	}
 	for _, c := range b.Cookies() {
 		req.AddCookie(c)
 	}
@@ -182,6 +185,18 @@ func NewBrowserTLS(t testing.TB, base string, roots *x509.CertPool) *Browser {
 	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
 	transport.ForceAttemptHTTP2 = true
 	t.Cleanup(transport.CloseIdleConnections)
+	b.client.Transport = transport
+	return b
+}
+
+// Present makes a browser of NewBrowserTLS show a client certificate from the next connection on, whoever the server says it trusts.
+func (b *Browser) Present(c tls.Certificate) *Browser {
+	b.t.Helper()
+	transport := b.client.Transport.(*http.Transport)
+	transport.CloseIdleConnections()
+	transport = transport.Clone()
+	transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &c, nil }
+	b.t.Cleanup(transport.CloseIdleConnections)
 	b.client.Transport = transport
 	return b
 }

@@ -288,7 +288,7 @@ func TestASettingIsFeltAtOnce(t *testing.T) {
 		var running sync.WaitGroup
 		running.Go(func() {
 			register.Run(ctx, []store.Store{f.store}, func(ctx context.Context, c *session.Connection, now time.Time) bool {
-				return g.Again(ctx, c.Current, c.Subject.Application, &c.Subject.Client, now).Verdict == gate.Pass
+				return g.Again(ctx, c.Current, c.Subject.Application, &mfa.Client{App: mfa.Browser, Address: c.Subject.Address}, now).Verdict == gate.Pass
 			})
 		})
 		defer running.Wait()

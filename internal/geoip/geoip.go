@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 
 	"github.com/oschwald/maxminddb-golang/v2"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/filewatch"
 )
 
 // Countries is a file with countries. Looking one up takes no lock and reads no file. Its methods are safe for concurrent
@@ -26,8 +28,8 @@ type Countries struct {
 	current atomic.Pointer[database] // nil until a first file is in force
 	err     atomic.Pointer[error]    // why the newest file isn't in force; nil: it is
 
-	mu    sync.Mutex // guards what follows: one reads the file at a time
-	watch watch
+	mu   sync.Mutex // guards what follows: one reads the file at a time
+	file filewatch.File
 }
 
 // database is one version of the file.
@@ -42,7 +44,7 @@ func Open(path string, log *slog.Logger) *Countries {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	c := &Countries{path: path, log: log.With("file", path)}
+	c := &Countries{path: path, log: log.With("file", path), file: watched(path)}
 	c.start()
 	return c
 }

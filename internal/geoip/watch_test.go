@@ -136,27 +136,6 @@ func TestTheFileIsReplaced(t *testing.T) {
 	k.says("") // it says what the last one said
 }
 
-func TestTheFileIsALinkThatMoves(t *testing.T) {
-	k := newDesk(t, nil)
-	for _, name := range []string{"countries.mmdb", "newer.mmdb"} {
-		k.put(filepath.Join(filepath.Dir(k.path), "of-"+name), read(t, name))
-	}
-	link := func(name string) {
-		t.Helper()
-		if err := os.Symlink("of-"+name, k.path+".link"); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(k.path+".link", k.path); err != nil {
-			t.Fatal(err)
-		}
-		k.settle()
-	}
-	link("countries.mmdb")
-	k.is("NL", true)
-	link("newer.mmdb")
-	k.is("BE", true)
-}
-
 func TestAGoodVersionOutlivesWhatFollows(t *testing.T) {
 	good := read(t, "countries.mmdb")
 	for _, c := range []struct {
@@ -218,39 +197,6 @@ func TestAFileComesLater(t *testing.T) {
 	k.settle()
 	k.is("NL", true)
 	k.says(logReturn)
-}
-
-func TestAFileThatIsBeingWrittenIsWaitedFor(t *testing.T) {
-	k := newDesk(t, read(t, "countries.mmdb"))
-	newer := read(t, "newer.mmdb")
-	for part := 1; part <= 5; part++ {
-		k.put(k.path, newer[:len(newer)*part/5])
-		if !k.check(k.now) {
-			t.Fatal("it is not looked at again soon")
-		}
-		k.is("NL", true)
-	}
-	k.settle()
-	k.is("BE", true)
-}
-
-func TestAFileThatIsYoungIsReadAgain(t *testing.T) {
-	k := newDesk(t, read(t, "countries.mmdb"))
-	k.put(k.path, read(t, "newer.mmdb"))
-	k.now = k.changed.Add(time.Second)
-	k.settle()
-	k.is("BE", true)
-	// The same size at the same time: nothing that can be seen from outside has changed.
-	data := bytes.ReplaceAll(read(t, "newer.mmdb"), []byte("\x42BE"), []byte("\x42LU")) // 0x42: a text of two bytes
-	if err := os.WriteFile(k.path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chtimes(k.path, k.changed, k.changed); err != nil {
-		t.Fatal(err)
-	}
-	k.now = k.now.Add(time.Minute)
-	k.settle()
-	k.is("LU", true)
 }
 
 func TestRunFindsTheNewFile(t *testing.T) {

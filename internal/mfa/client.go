@@ -1,6 +1,9 @@
 package mfa
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Client is what is known of the program that somebody uses, and of the device and the network that it is in. What nobody knows is
 // zero.
@@ -34,6 +37,9 @@ type Device struct {
 	DomainJoined bool
 	ID           string // of the certificate
 	Name         string
+
+	// Until is when the certificate ends, which a connection may outlive; zero: never.
+	Until time.Time
 }
 
 // PerUserState is a user's own setting of multi-factor authentication. The zero state is disabled.

@@ -75,7 +75,7 @@ func (s *Set) conditional(f *Facts, results []Result) (out outcome) {
 	s.selectUser(f.User, users, notUsers)
 	s.selectTarget(f, target, notTarget)
 	client := f.Client
-	client.Address = compared(client.Address)
+	client.Address, client.Device = compared(client.Address), f.device()
 	for w := range words {
 		candidates := users[w] &^ notUsers[w] & target[w] &^ notTarget[w]
 		if results == nil {
@@ -199,8 +199,9 @@ func (p *compiled) open(f *Facts, have Methods) (open control) {
 	}
 	check(g.MFA, mfaCombinations.meets(have), controlMFA)
 	check(g.Strength != "", p.strength.meets(have), controlStrength)
-	check(g.CompliantDevice, f.Client.Device.Known && f.Client.Device.Compliant, controlCompliant)
-	check(g.DomainJoinedDevice, f.Client.Device.Known && f.Client.Device.DomainJoined, controlDomainJoined)
+	device := f.device()
+	check(g.CompliantDevice, device.Known && device.Compliant, controlCompliant)
+	check(g.DomainJoinedDevice, device.Known && device.DomainJoined, controlDomainJoined)
 	check(g.PasswordChange, false, controlPassword)
 	for _, t := range p.terms {
 		check(true, accepted(f, t), controlTerms)

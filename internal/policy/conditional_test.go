@@ -143,15 +143,17 @@ func TestEachConditionAlone(t *testing.T) {
 		"a country without a database":     {func(p *Policy) { p.Conditions.Locations = []string{"benelux"} }, nil, NotEnoughInformation},
 		"excluded without a database":      {func(p *Policy) { p.Conditions.ExcludeLocations = []string{"benelux"} }, nil, NotEnoughInformation},
 
-		"devices of this kind, unknown":       {devices(false, `device.isCompliant -eq True`), nil, UnmetDevices},
-		"devices of this kind":                {devices(false, `device.isCompliant -eq True`), compliant, ""},
-		"devices of another kind":             {devices(false, `device.trustType -eq "ServerAD"`), compliant, UnmetDevices},
-		"all but these, unknown":              {devices(true, `device.isCompliant -eq True -or device.trustType -eq "ServerAD"`), nil, ""},
-		"all but these":                       {devices(true, `device.isCompliant -eq True -or device.trustType -eq "ServerAD"`), compliant, UnmetDevices},
-		"not of this kind, unknown":           {devices(false, `device.deviceOwnership -ne "Company"`), nil, ""},
-		"of the company":                      {devices(false, `device.deviceOwnership -eq "Company" -and device.operatingSystem -eq "Windows"`), compliant, ""},
-		"a system that the client claims":     {devices(true, `device.operatingSystem -eq "Windows"`), nil, ""},
-		"a device that claims to be in order": {devices(true, `device.isCompliant -eq True`), func(f *Facts) { f.Client.Device.Compliant = true }, ""},
+		"devices of this kind, unknown":        {devices(false, `device.isCompliant -eq True`), nil, UnmetDevices},
+		"devices of this kind":                 {devices(false, `device.isCompliant -eq True`), compliant, ""},
+		"devices of this kind, that have been": {devices(false, `device.isCompliant -eq True`), func(f *Facts) { compliant(f); f.Client.Device.Until = now }, UnmetDevices},
+		"all but these, that have been":        {devices(true, `device.isCompliant -eq True`), func(f *Facts) { compliant(f); f.Client.Device.Until = now }, ""},
+		"devices of another kind":              {devices(false, `device.trustType -eq "ServerAD"`), compliant, UnmetDevices},
+		"all but these, unknown":               {devices(true, `device.isCompliant -eq True -or device.trustType -eq "ServerAD"`), nil, ""},
+		"all but these":                        {devices(true, `device.isCompliant -eq True -or device.trustType -eq "ServerAD"`), compliant, UnmetDevices},
+		"not of this kind, unknown":            {devices(false, `device.deviceOwnership -ne "Company"`), nil, ""},
+		"of the company":                       {devices(false, `device.deviceOwnership -eq "Company" -and device.operatingSystem -eq "Windows"`), compliant, ""},
+		"a system that the client claims":      {devices(true, `device.operatingSystem -eq "Windows"`), nil, ""},
+		"a device that claims to be in order":  {devices(true, `device.isCompliant -eq True`), func(f *Facts) { f.Client.Device.Compliant = true }, ""},
 
 		"disabled":    {func(p *Policy) { p.State = Disabled }, nil, UnmetState},
 		"report-only": {func(p *Policy) { p.State = ReportOnly }, nil, ""},
@@ -216,6 +218,7 @@ func TestControls(t *testing.T) {
 		"mfa, not registered":                              {[]Policy{grant(Grant{MFA: true})}, func(f *Facts) { f.Registered = false }, Register, RegistrationRequired},
 		"mfa, reset":                                       {[]Policy{grant(Grant{MFA: true})}, func(f *Facts) { f.Registered, f.PassRequired = false, true }, Block, RegistrationDenied},
 		"mfa, with a pass to register with":                {[]Policy{grant(Grant{MFA: true})}, func(f *Facts) { f.Registered, f.Methods = false, passOnceSet }, Verify, MFARequired},
+		"the mfa strength, with a recovery code":           {[]Policy{grant(Grant{Strength: MFAStrength})}, func(f *Facts) { f.Proofs = proofs(mfa.Password, mfa.RecoveryCode) }, Register, RecoveryUsed},
 		"the mfa strength":                                 {[]Policy{grant(Grant{Strength: MFAStrength})}, withCode, Allow, MFASatisfied},
 		"a strength of his own":                            {[]Policy{grant(Grant{Strength: "codes"})}, nil, Verify, MFARequired},
 		"a strength that a pass is too weak for":           {[]Policy{grant(Grant{Strength: "codes"})}, func(f *Facts) { f.Proofs = proofs(mfa.Password, mfa.TemporaryAccessPass) }, Verify, MFARequired},
@@ -225,6 +228,8 @@ func TestControls(t *testing.T) {
 		"a device that is not compliant":                   {[]Policy{grant(Grant{CompliantDevice: true})}, joined, Block, DeviceNotCompliant},
 		"no device":                                        {[]Policy{grant(Grant{DomainJoinedDevice: true})}, nil, Block, DeviceNotJoined},
 		"a joined device":                                  {[]Policy{grant(Grant{DomainJoinedDevice: true})}, joined, Allow, PolicySatisfied},
+		"a device whose certificate has ended":             {[]Policy{grant(Grant{CompliantDevice: true})}, both(compliant, func(f *Facts) { f.Client.Device.Until = now }), Block, DeviceNotCompliant},
+		"a device whose certificate will end":              {[]Policy{grant(Grant{CompliantDevice: true})}, both(compliant, func(f *Facts) { f.Client.Device.Until = now.Add(1) }), Allow, PolicySatisfied},
 		"a device that only claims to be":                  {[]Policy{grant(Grant{CompliantDevice: true})}, func(f *Facts) { f.Client.Device.Compliant = true }, Block, DeviceNotCompliant},
 		"terms":                                            {[]Policy{grant(Grant{Terms: []string{"house rules"}})}, nil, AcceptTerms, TermsRequired},
 		"terms, an older version accepted":                 {[]Policy{grant(Grant{Terms: []string{"house rules"}})}, agreed(2), AcceptTerms, TermsRequired},
@@ -275,9 +280,11 @@ func TestWhatIsAskedFor(t *testing.T) {
 	if d := set.Decide(known(func(f *Facts) { f.Methods = totpSet | passSet | recoverySet })); d.Methods != totpSet {
 		t.Errorf("mfa and a strength ask for %s", d.Methods)
 	}
-	set = of(ca(everybody(nil)))
-	if d := set.Decide(known(func(f *Facts) { f.Methods = totpSet | passSet | recoverySet })); d.Methods != totpSet|passSet|recoverySet {
-		t.Errorf("mfa asks for %s", d.Methods)
+	for _, grant := range []Grant{{MFA: true}, {Strength: MFAStrength}} {
+		set = of(ca(everybody(func(p *Policy) { p.Grant = grant })))
+		if d := set.Decide(known(func(f *Facts) { f.Methods = totpSet | passSet | recoverySet })); d.Methods != totpSet|passSet|recoverySet {
+			t.Errorf("%+v asks for %s", grant, d.Methods)
+		}
 	}
 }
 

@@ -38,5 +38,13 @@ type Facts struct {
 	Terms map[string]mfa.Acceptance // terms of use that he has accepted, by name
 }
 
+// device is what is known of the client's device now. A certificate that has ended says nothing any more.
+func (f *Facts) device() mfa.Device {
+	if until := f.Client.Device.Until; !until.IsZero() && !f.Now.Before(until) {
+		return mfa.Device{}
+	}
+	return f.Client.Device
+}
+
 // compared is an address as ranges are written: not IPv4-in-IPv6, and without zone.
 func compared(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }

@@ -106,7 +106,7 @@ func (o oracle) lets(f *Facts) bool {
 		p, ok := f.Proofs.Latest(m)
 		return ok && !p.At.Before(since)
 	}
-	if f.Proofs.Has(mfa.RecoveryCode) && !f.Proofs.Has(mfa.TOTP) && !f.Proofs.Has(mfa.Passkey) && !f.Proofs.Has(mfa.TemporaryAccessPass) {
+	if code, ok := f.Proofs.Latest(mfa.RecoveryCode); ok && !young(mfa.TOTP, code.At) && !young(mfa.Passkey, code.At) && !young(mfa.TemporaryAccessPass, code.At) {
 		return false // he must register first
 	}
 	if !young(mfa.Password, password) {
@@ -125,7 +125,7 @@ func (o oracle) lets(f *Facts) bool {
 		}
 		switch g.Strength {
 		case MFAStrength:
-			controls = append(controls, code || passkey || pass)
+			controls = append(controls, code || passkey || pass || recovery)
 		case PhishingResistantStrength:
 			controls = append(controls, passkey)
 		case "codes":

@@ -153,7 +153,7 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 		return Decision{Action: Block, Reason: PolicyBlocks, Policy: out.blocked}
 	}
 	d := Decision{MFA: out.demandsMFA != nil, Policy: out.demandsMFA}
-	if f.Proofs.Has(mfa.RecoveryCode) && proven(f.Proofs, time.Time{}, time.Time{})&secondFactors&^recoverySet == 0 {
+	if recovering(f.Proofs) {
 		// It lets its owner in to replace what he has lost, and nothing else.
 		d.Action, d.Reason, d.Methods = Register, RecoveryUsed, s.newMethods()
 		if ok, needs := s.registrable(f); !ok {
@@ -220,6 +220,13 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 		d.Offer = !f.Registered && s.MayRegister(f)
 	}
 	return d
+}
+
+// recovering says whether somebody has come with a recovery code and has proven no real factor since. One that he proved before is the
+// one that he may have lost.
+func recovering(ps mfa.Proofs) bool {
+	code, ok := ps.Latest(mfa.RecoveryCode)
+	return ok && proven(ps, code.At, code.At)&secondFactors&^recoverySet == 0
 }
 
 // reachable says whether the person could meet a requirement with what he has, or could register for it.

@@ -73,6 +73,10 @@ func TestSecurityDefaults(t *testing.T) {
 		"registered, with a pass":                     {func(f *Facts) { f.Registered, f.Proofs = true, proofs(mfa.Password, mfa.TemporaryAccessPass) }, set, Allow, MFASatisfied},
 		"registered, with a recovery code":            {func(f *Facts) { f.Registered, f.Proofs = true, proofs(mfa.Password, mfa.RecoveryCode) }, set, Register, RecoveryUsed},
 		"a recovery code, and then the app after all": {func(f *Facts) { f.Registered, f.Proofs = true, proofs(mfa.Password, mfa.RecoveryCode, mfa.TOTP) }, set, Allow, MFASatisfied},
+		"the app, and then a recovery code": {func(f *Facts) {
+			f.Registered = true
+			f.Proofs = mfa.Proofs{{Method: mfa.Password, At: now}, {Method: mfa.TOTP, At: now.Add(-time.Second)}, {Method: mfa.RecoveryCode, At: now}}
+		}, set, Register, RecoveryUsed},
 		"security defaults off":                       {func(f *Facts) { f.Registered = true }, of(Model{Defaults: SecurityDefaults{Off: true}}), Allow, DefaultsOff},
 		"security defaults off, with a recovery code": {func(f *Facts) { f.Registered, f.Proofs = true, proofs(mfa.Password, mfa.RecoveryCode) }, of(Model{Defaults: SecurityDefaults{Off: true}}), Register, RecoveryUsed},
 	} {

@@ -164,6 +164,7 @@ func (c *compiler) names() {
 		}
 		c.strengths[strength.Name] = sets
 	}
+	c.strengths[MFAStrength] = append(c.strengths[MFAStrength], passwordSet|recoverySet) // it leads to registration, see recovering
 	for _, t := range c.set.Terms {
 		c.terms[t.Name] = t
 	}

@@ -165,8 +165,8 @@ func (cs combinations) missing(proven, could Methods) (ms Methods) {
 	return ms
 }
 
-// mfaCombinations is what the control "mfa" takes: the strength of that name, and mail codes and recovery codes, which stand in
-// no strength.
+// mfaCombinations is what the control "mfa" takes: the strength of that name, and recovery codes and mail codes, which are not among its
+// combinations in Entra.
 var mfaCombinations = func() combinations {
 	sets, _ := compileStrength(BuiltInStrengths[0])
 	return append(sets, passwordSet|recoverySet, passwordSet|methodSet("email"))

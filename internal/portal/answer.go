@@ -59,8 +59,8 @@ func (p *Portal) writeLine(w http.ResponseWriter, status int, line string) {
 }
 
 // Challenge asks a client for what is missing before it may reach the application: the sign-in page for who can see
-// one, an answer that can't be taken for the application's for who can't.
-func (p *Portal) Challenge(w http.ResponseWriter, r *http.Request, f Facts) {
+// one, an answer that can't be taken for the application's for who can't. user is who is signed in, and has to do more; empty: nobody.
+func (p *Portal) Challenge(w http.ResponseWriter, r *http.Request, f Facts, user string) {
 	// The address differs from one client to the next in what is read here.
 	w.Header().Add("Vary", "Accept, Cookie, Sec-Fetch-Dest, Sec-Fetch-Mode")
 	kind := KindOf(r)
@@ -75,17 +75,30 @@ func (p *Portal) Challenge(w http.ResponseWriter, r *http.Request, f Facts) {
 		w.WriteHeader(http.StatusSeeOther)
 	case NavigationPost:
 		p.challengeHeader(w, f)
-		pg := p.page(r, f, "ended.title")
+		title, text, link := "ended.title", "ended.text", "message.sign_in"
+		if user != "" {
+			title, text, link = "more.title", "more.text", "continue.link"
+		}
+		pg := p.page(r, f, title)
+		pg.User = user
 		pg.Token = p.Returns.Seal(Return{refererTarget(r, f), f.Application}, f.Host, f.Now)
-		p.message(w, pg, http.StatusUnauthorized, prefix+"signin?t="+pg.Token, "message.sign_in", pg.T("ended.text"))
+		p.message(w, pg, http.StatusUnauthorized, prefix+"signin?t="+pg.Token, link, pg.T(text))
 	case Frame:
 		p.challengeHeader(w, f)
-		pg := p.page(r, f, "framed.title")
+		title, text, link := "framed.title", "framed.text", "message.sign_in"
+		if user != "" {
+			title, text, link = "more.title", "more.framed", "continue.link"
+		}
+		pg := p.page(r, f, title)
 		pg.framed = true
-		p.message(w, pg, http.StatusUnauthorized, p.signInURL(f, refererTarget(r, f)), "message.sign_in", pg.T("framed.text"))
+		p.message(w, pg, http.StatusUnauthorized, p.signInURL(f, refererTarget(r, f)), link, pg.T(text))
 	case Script:
 		p.challengeHeader(w, f)
-		p.writeProblem(w, problem{Type: typeSignIn, Title: "Nobody is signed in", Status: http.StatusUnauthorized, SignIn: f.origin() + prefix + "signin"})
+		title := "Nobody is signed in"
+		if user != "" {
+			title = "More must be proven or accepted"
+		}
+		p.writeProblem(w, problem{Type: typeSignIn, Title: title, Status: http.StatusUnauthorized, SignIn: f.origin() + prefix + "signin"})
 	default:
 		p.writeLine(w, http.StatusForbidden, "This needs a sign-in with a second step, in a web browser.")
 	}
@@ -130,7 +143,11 @@ var refusals = map[policy.Reason]string{
 
 func (p *Portal) refused(w http.ResponseWriter, pg *page, d policy.Decision) {
 	pg.Title = pg.T("refused.title_here")
-	if pg.Application != "" {
+	switch {
+	case pg.Application == "":
+	case d.Reason == policy.StrengthUnreachable:
+		pg.Title = pg.T("refused.title_way", "Application", pg.Application) // from elsewhere he can't either
+	default:
 		pg.Title = pg.T("refused.title", "Application", pg.Application)
 	}
 	text := pg.T("refused.text", "User", pg.User)

@@ -317,7 +317,7 @@ func TestAPageThatMayBeFramedHoldsNothingToPress(t *testing.T) {
 	r.Header.Set("Sec-Fetch-Mode", "navigate")
 	r.Header.Set("Sec-Fetch-Dest", "iframe")
 	w := httptest.NewRecorder()
-	p.Challenge(w, r, Facts{Host: "hr.example.com", Origin: "https://hr.example.com", HTTPS: true, Secure: true, Target: "/part", Now: time.Now()})
+	p.Challenge(w, r, Facts{Host: "hr.example.com", Origin: "https://hr.example.com", HTTPS: true, Secure: true, Target: "/part", Now: time.Now()}, "")
 	if w.Code != http.StatusUnauthorized || !strings.Contains(w.Header().Get("Content-Security-Policy"), "frame-ancestors *") {
 		t.Fatalf("%d %v", w.Code, w.Header())
 	}

@@ -73,11 +73,6 @@ func (v *visit) getRegister() {
 	v.showApp(st, challenge, http.StatusOK, func(*page) {})
 }
 
-// mayRegister says whether there is anything to register for the person now.
-func (v *visit) mayRegister(st signin.State) bool {
-	return st.User != nil && (st.Step == signin.Register || st.Step == signin.Done)
-}
-
 // needs are the texts that say what somebody lacks who may not register.
 var needs = map[policy.Need]string{
 	policy.NeedPass: "register.need_pass", policy.NeedNetwork: "register.need_network", policy.NeedEither: "register.need_either",
@@ -85,7 +80,7 @@ var needs = map[policy.Need]string{
 }
 
 func (v *visit) showRegister(st signin.State, status int, prepare func(*page)) {
-	if !v.mayRegister(st) {
+	if !st.Registers() {
 		v.advance(st)
 		return
 	}

@@ -54,15 +54,15 @@ func (v *visit) postSignIn() {
 	var wait *throttle.WaitError
 	switch {
 	case errors.Is(err, signin.ErrPassword):
-		v.renderSignIn(http.StatusUnprocessableEntity, shown(name), func(pg *page) { pg.wrong("username", pg.T("signin.wrong")) })
+		v.refuseSignIn(http.StatusUnprocessableEntity, name, func(pg *page) string { return pg.T("signin.wrong") })
 		return
 	case errors.As(err, &wait):
 		v.w.Header().Set("Retry-After", retrySeconds(wait, v.f.Now))
-		v.renderSignIn(http.StatusTooManyRequests, shown(name), func(pg *page) { pg.wrong("username", throttled(pg, wait, v.f.Now)) })
+		v.refuseSignIn(http.StatusTooManyRequests, name, func(pg *page) string { return throttled(pg, wait, v.f.Now) })
 		return
 	case errors.Is(err, directory.ErrBusy):
 		retryAfter(v.w, 5*time.Second)
-		v.renderSignIn(http.StatusTooManyRequests, shown(name), func(pg *page) { pg.wrong("username", pg.T("busy.text")) })
+		v.refuseSignIn(http.StatusTooManyRequests, name, func(pg *page) string { return pg.T("busy.text") })
 		return
 	}
 	if v.failed(err) {
@@ -70,6 +70,21 @@ func (v *visit) postSignIn() {
 	}
 	v.setCookies(cookies)
 	v.advance(st)
+}
+
+// refuseSignIn says what is wrong with a user name and a password. Who was signed in still is, and is told once more why he is asked.
+func (v *visit) refuseSignIn(status int, name string, message func(*page) string) {
+	st, err := v.Service.State(v.r.Context(), v.client)
+	if v.failed(err) {
+		return
+	}
+	v.renderSignIn(status, shown(name), func(pg *page) {
+		if st.User != nil {
+			pg.as(st)
+			pg.Notice = pg.T("signin.again")
+		}
+		pg.wrong("username", message(pg))
+	})
 }
 
 // shown is what is kept in the field of a user name. What can't be one may be anything, a password included.
@@ -94,6 +109,7 @@ func (v *visit) advance(st signin.State) {
 	case signin.Blocked:
 		pg := v.page("")
 		pg.as(st)
+		pg.facts.Reference = v.Service.Refused(v.client, &st)
 		v.refused(v.w, pg, st.Decision)
 	default:
 		if st.Decision.Offer && st.Current.Session.Postponed.IsZero() {

@@ -9,6 +9,10 @@ import (
 	"strconv"
 
 	"github.com/yuin/goldmark"
+	"github.com/yuin/goldmark/ast"
+	"github.com/yuin/goldmark/parser"
+	"github.com/yuin/goldmark/text"
+	"github.com/yuin/goldmark/util"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
@@ -22,11 +26,27 @@ type Terms struct {
 
 // NewTerms makes terms of an operator's Markdown (CommonMark). HTML that stands in it is left out.
 func NewTerms(terms policy.Terms, markdown []byte) (Terms, error) {
+	md := goldmark.New(goldmark.WithParserOptions(parser.WithASTTransformers(util.Prioritized(below{}, 0))))
 	var html bytes.Buffer
-	if err := goldmark.Convert(markdown, &html); err != nil {
+	if err := md.Convert(markdown, &html); err != nil {
 		return Terms{}, fmt.Errorf("reading terms of use %q: %w", terms.Name, err)
 	}
 	return Terms{terms, template.HTML(html.String())}, nil
+}
+
+// below puts the text's headings below the page's own, which is the only one of the first level.
+type below struct{}
+
+// Transform is for goldmark.
+func (below) Transform(doc *ast.Document, _ text.Reader, _ parser.Context) { lower(doc) }
+
+func lower(n ast.Node) {
+	if h, ok := n.(*ast.Heading); ok {
+		h.Level = min(h.Level+1, 6)
+	}
+	for child := n.FirstChild(); child != nil; child = child.NextSibling() {
+		lower(child)
+	}
 }
 
 type termsPage struct {

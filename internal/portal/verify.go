@@ -47,10 +47,6 @@ func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, s
 		purpose = ""
 	}
 	ways := st.Ways(v.f.Now)
-	if purpose == forChange {
-		// A recovery code is for getting in, not for changing factors once one is.
-		ways = slices.DeleteFunc(ways, func(m mfa.Method) bool { return m == mfa.RecoveryCode })
-	}
 	found := st.Step == signin.Register && len(ways) > 0 // who used a recovery code may still have his app
 	if len(ways) == 0 || st.Step != signin.Verify && !found && !(st.Step == signin.Done && purpose == forChange) {
 		v.advance(st)

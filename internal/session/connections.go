@@ -2,7 +2,9 @@ package session
 
 import (
 	"context"
+	"crypto/tls"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -45,8 +47,12 @@ type Connection struct {
 // Subject is what must be known of a request to judge it again.
 type Subject struct {
 	Application string
-	Client      mfa.Client
-	Cookie      string // value of the session cookie, which the application doesn't see
+	Host        string               // lower case, without port
+	Address     netip.Addr           // of the client
+	Hint        string               // Sec-CH-UA-Platform
+	UserAgent   string               // and what else the client says of itself
+	TLS         *tls.ConnectionState // nil: there is none
+	Cookie      string               // value of the session cookie, which the application doesn't see
 }
 
 type connectionKey struct{}

@@ -211,12 +211,13 @@ func (m *Manager) idle(k *kept, now time.Time) bool {
 }
 
 // Touch notes that the session was active in an application. It writes at most once a minute, or when the session enters
-// an application that it hasn't been in, and doesn't wait for that.
+// an application that it hasn't been in, and doesn't wait for that. A sign-in that was refused or had more to ask, and is let in after
+// all, has come to its end: the session lives as long as others.
 func (m *Manager) Touch(c Current, application string, now time.Time) {
 	interval := min(touchInterval, m.settings.Idle/4)
 	known := slices.Contains(c.Session.Applications, application) || len(c.Session.Applications) >= maxApplications
 	last := max(c.Session.Seen.Unix(), c.kept.touched.Load())
-	if known && now.Unix()-last < int64(interval/time.Second) || !c.kept.touching.CompareAndSwap(false, true) {
+	if known && !c.Session.Pending && now.Unix()-last < int64(interval/time.Second) || !c.kept.touching.CompareAndSwap(false, true) {
 		return
 	}
 	m.noteActivity(c, application, known, now)
@@ -230,6 +231,9 @@ func (m *Manager) noteActivity(c Current, application string, known bool, now ti
 		defer cancel()
 		s := *c.Session
 		s.Seen = now
+		if s.Pending {
+			s.Pending, s.Expires = false, s.Created.Add(m.settings.Lifetime)
+		}
 		if !known {
 			s.Applications = append(slices.Clone(s.Applications), application)
 		}

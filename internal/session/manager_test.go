@@ -248,6 +248,24 @@ func TestIdleAndAbsoluteEnd(t *testing.T) {
 	})
 }
 
+// Somebody was refused where he was, goes where he is let in, and works on. He must not be signed out ten minutes after the refusal.
+func TestWhoIsLetInAfterAllStaysAsLongAsOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		_, refused := f.begin(alice, true)
+		_, forgotten := f.begin(alice, true)
+		time.Sleep(5 * time.Minute)
+		f.Touch(f.wantLive("still refused", refused), "hr", time.Now())
+		synctest.Wait()
+		if s := f.wantLive("let in", refused).Session; s.Pending || !s.Expires.Equal(s.Created.Add(12*time.Hour)) {
+			t.Fatalf("pending %v, ends %v after it began", s.Pending, s.Expires.Sub(s.Created))
+		}
+		time.Sleep(50 * time.Minute)
+		f.wantLive("an hour later", refused)
+		f.wantEnded("never let in", forgotten)
+	})
+}
+
 func TestActivityIsWrittenOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)

@@ -105,7 +105,7 @@ func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string,
 		return nil
 	})
 	if err != nil || event == nil {
-		return Cookies{Session: cookie}, err
+		return Cookies{Session: cookie, Persist: persist(&st, c.Now)}, err
 	}
 	event.User, event.UserID, event.Session = st.User.Canonical, st.User.ID, sessionID
 	s.audit(c, *event)
@@ -121,5 +121,5 @@ func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string,
 		st.Current = updated
 	}
 	browser, err := s.Browsers.Remember(c.Browser, st.User, a, st.Current.Proofs, c.Now)
-	return Cookies{Session: cookie, Browser: browser}, err
+	return Cookies{Session: cookie, Browser: browser, Persist: persist(&st, c.Now)}, err
 }

@@ -91,6 +91,7 @@ func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User
 		// He had the page open in another tab. What he has proven there stays proven.
 		current, cookie, err := s.Sessions.Elevate(ctx, before.Current, c.Now, func(ses *mfa.Session) error {
 			ses.Proofs = ses.Proofs.With(proof)
+			s.settle(c, user, a, ses)
 			return nil
 		})
 		if err == nil {

@@ -1,6 +1,8 @@
 package signin
 
 import (
+	"strings"
+
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
@@ -50,8 +52,8 @@ func statusOf(d policy.Decision) audit.Status {
 func (s *Service) decided(c Client, r *audit.SignIn, user *mfa.User, a *account.Account, ses *mfa.Session, proofs mfa.Proofs) {
 	facts := s.facts(c, user, a, ses, proofs)
 	d, results := s.Policy.Explain(&facts)
-	if !d.MFA {
-		r.Requirement = audit.SingleFactor
+	if !d.MFA || d.Reason == policy.InGrace {
+		r.Requirement = audit.SingleFactor // which was enough
 	}
 	for _, result := range results {
 		applied := audit.PolicyResult(result.Applied())
@@ -68,11 +70,14 @@ func (s *Service) decided(c Client, r *audit.SignIn, user *mfa.User, a *account.
 	}
 }
 
+// maxUserAgent is how much of a header that strangers choose stands in the log, in bytes.
+const maxUserAgent = 256
+
 // record begins a record of the sign-in log.
 func (s *Service) record(c Client, user *mfa.User, proofs mfa.Proofs, status audit.Status) audit.SignIn {
 	r := audit.SignIn{
 		ID: c.Reference, CorrelationID: c.Reference, Created: c.Now, UserDisplayName: user.DisplayName, UserPrincipalName: user.Canonical,
-		AppDisplayName: c.Application, ClientAppUsed: audit.ClientBrowser, UserAgent: c.UserAgent, ConditionalAccess: audit.AccessNotApplied,
+		AppDisplayName: c.Application, ClientAppUsed: audit.ClientBrowser, UserAgent: strings.ToValidUTF8(c.UserAgent[:min(len(c.UserAgent), maxUserAgent)], ""), ConditionalAccess: audit.AccessNotApplied,
 		Requirement: audit.MultiFactor, Status: status, IsInteractive: true, Details: []audit.Detail{}, Policies: []audit.AppliedPolicy{},
 		Device: audit.DeviceDetail{
 			DeviceID: c.Device.ID, DisplayName: c.Device.Name, IsCompliant: c.Device.Compliant, IsManaged: c.Device.Known,

@@ -50,7 +50,7 @@ func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID str
 	if err != nil {
 		return Cookies{}, err
 	}
-	if st.User == nil || st.Current.Session.ID != sessionID || !st.Current.Latest() || !slices.Contains(s.Registrable(c, st), method) {
+	if st.User == nil || st.Step == Password || st.Current.Session.ID != sessionID || !st.Current.Latest() || !slices.Contains(s.Registrable(c, st), method) {
 		return Cookies{}, ErrStep
 	}
 	if err := s.mayChange(c, st); err != nil {
@@ -59,14 +59,22 @@ func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID str
 	if len(st.Account.CredentialsOf(method)) >= most[method] && !replacing(st) {
 		return Cookies{}, ErrTooMany
 	}
+	registered := st.Account.Registered()
+	switch {
+	case registered && !st.HasFresh(c.Now):
+		return Cookies{}, ErrNotFresh
+	case !registered && !s.MayRegister(c, st):
+		s.audit(c, audit.Event{Type: audit.RegistrationRefused, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Reason: string(policy.RegistrationDenied)})
+		return Cookies{}, ErrDenied
+	case !st.Registers():
+		return Cookies{}, ErrStep
+	}
 	var cookies Cookies
-	if st.Account.Registered() {
+	if registered {
 		if st, cookies.Session, err = s.spend(ctx, c, st); err != nil {
 			return Cookies{}, err
 		}
-	} else if !s.MayRegister(c, st) {
-		s.audit(c, audit.Event{Type: audit.RegistrationRefused, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Reason: string(policy.RegistrationDenied)})
-		return Cookies{}, ErrDenied
+		cookies.Persist = persist(&st, c.Now)
 	}
 	a, err := s.Accounts.Load(ctx, st.User.ID) // with the factors' data
 	if err != nil {
@@ -80,6 +88,10 @@ func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID str
 	// A token that is new already must reach the browser, whatever happens.
 	return cookies, s.Pending.Save(ctx, st.Current.Session, challenge, c.Now)
 }
+
+// Registers says whether a person who stands here may be registering a factor: it is asked of him, or he has proven what policy asks.
+// Whoever is refused, or is still to prove something, must not become the one who holds the factor.
+func (st State) Registers() bool { return st.Step == Register || st.Step == Done }
 
 // mayChange asks the policies on changes of factors. The error is ErrDenied, ErrNotFresh or ErrPasswordAgain.
 func (s *Service) mayChange(c Client, st State) error {
@@ -113,13 +125,13 @@ func (s *Service) RegistrationNeeds(c Client, st State) policy.Need {
 }
 
 // Registration gives the challenge of a registration that has begun in this session, for its page. The error is ErrStep
-// if there is none, or wraps store.ErrUnavailable or directory.ErrUnavailable.
+// if there is none, or the person doesn't register now, or wraps store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) Registration(ctx context.Context, c Client) (State, mfa.Challenge, error) {
 	st, err := s.State(ctx, c)
 	if err != nil {
 		return State{}, mfa.Challenge{}, err
 	}
-	if st.User == nil || !st.Current.Latest() {
+	if !st.Registers() || !st.Current.Latest() {
 		return st, mfa.Challenge{}, ErrStep
 	}
 	challenge, err := s.Pending.Load(ctx, st.Current.Session, c.Now)
@@ -228,7 +240,7 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 	if before.Step == Done {
 		// The browser was known by the factors that were there before.
 		browser, err := s.Browsers.Remember(c.Browser, st.User, a, st.Current.Proofs, c.Now)
-		return st, Cookies{Session: cookie, Browser: browser}, codes, err
+		return st, Cookies{Session: cookie, Browser: browser, Persist: persist(&st, c.Now)}, codes, err
 	}
 	cookies, err := s.finish(c, before, &st, cookie)
 	return st, cookies, codes, err

@@ -210,7 +210,7 @@ func (s *Service) state(c Client, user *mfa.User, a *account.Account, current se
 // stood until now; the zero State is the beginning.
 func (s *Service) finish(c Client, before State, st *State, cookie string) (Cookies, error) {
 	cookies := Cookies{Session: cookie, Persist: persist(st, c.Now)}
-	if before.Step == Done || before.Step == Blocked && st.Step == Blocked {
+	if before.Step == Done {
 		return cookies, nil // nothing has come to an end
 	}
 	switch st.Step {
@@ -220,12 +220,22 @@ func (s *Service) finish(c Client, before State, st *State, cookie string) (Cook
 			return Cookies{}, fmt.Errorf("sealing known browser: %w", err)
 		}
 		s.audit(c, audit.Event{Type: audit.SignedIn, User: st.User.Canonical, UserID: st.User.ID, Session: st.Current.Session.ID, Reason: string(st.Decision.Reason)})
+		s.Verdicts.Changed(st.Current.Session, c.Application, &st.Decision, c.Reference) // this tells of it
 		s.ended(c, st, audit.Status{ErrorCode: audit.CodeSuccess})
 	case Blocked:
+		s.Refused(c, st)
+	}
+	return cookies, nil
+}
+
+// Refused notes that policy refuses the person, once while nothing changes, and gives the reference with which that stands in the log.
+func (s *Service) Refused(c Client, st *State) (reference string) {
+	reference, changed := s.Verdicts.Changed(st.Current.Session, c.Application, &st.Decision, c.Reference)
+	if changed {
 		s.audit(c, audit.Event{Type: audit.AccessRefused, User: st.User.Canonical, UserID: st.User.ID, Session: st.Current.Session.ID, Reason: string(st.Decision.Reason)})
 		s.ended(c, st, statusOf(st.Decision))
 	}
-	return cookies, nil
+	return reference
 }
 
 // Ways lists the methods that the person could prove now, the strongest first: where policy asks for one, those that it takes.
@@ -235,8 +245,8 @@ func (st State) Ways(now time.Time) []mfa.Method {
 	}
 	var ways []mfa.Method
 	for _, m := range []mfa.Method{mfa.Passkey, mfa.TOTP, mfa.TemporaryAccessPass, mfa.RecoveryCode} {
-		if m == mfa.RecoveryCode && !st.Account.Registered() {
-			continue // they stand in for a factor that was lost
+		if m == mfa.RecoveryCode && (!st.Account.Registered() || st.Step == Done) {
+			continue // they stand in for a factor that was lost, to get in; once somebody is, not to change what is his
 		}
 		if st.Step == Verify && !st.Decision.Methods.Has(m) {
 			continue
@@ -256,10 +266,7 @@ func (s *Service) elevate(ctx context.Context, c Client, st State, a *account.Ac
 	current, cookie, err := s.Sessions.Elevate(ctx, st.Current, c.Now, func(ses *mfa.Session) error {
 		change(ses)
 		ses.CredentialEpoch = a.State.Epoch
-		facts := s.facts(c, st.User, a, ses, ses.Proofs)
-		if s.Policy.Decide(&facts).Action == policy.Allow {
-			ses.Pending = false
-		}
+		s.settle(c, st.User, a, ses)
 		return nil
 	})
 	if errors.Is(err, session.ErrEnded) {
@@ -269,4 +276,12 @@ func (s *Service) elevate(ctx context.Context, c Client, st State, a *account.Ac
 		return st, "", err
 	}
 	return s.state(c, st.User, a, current), cookie, nil
+}
+
+// settle ends the sign-in that a session stands for, if what was proven in it is enough.
+func (s *Service) settle(c Client, user *mfa.User, a *account.Account, ses *mfa.Session) {
+	facts := s.facts(c, user, a, ses, ses.Proofs)
+	if s.Policy.Decide(&facts).Action == policy.Allow {
+		ses.Pending = false
+	}
 }

@@ -104,6 +104,9 @@ type keeper struct{ text string }
 func (k *keeper) Load(context.Context) (string, error)      { return k.text, nil }
 func (k *keeper) Save(_ context.Context, text string) error { k.text = text; return nil }
 
+// verdicts outlives every bubble of synctest: its caches have goroutines of their own. No two sessions have one id.
+var verdicts = NewVerdicts()
+
 type fixture struct {
 	t      testing.TB
 	ctx    context.Context
@@ -148,7 +151,7 @@ func (f *fixture) node() *Service {
 		Users: users, Accounts: accounts, Sessions: sessions, Pending: NewPending(f.store, keys), Passwords: passwords, Strangers: throttle.NewAtOnce(100), Policy: f.rules,
 		Generation: generation, Browsers: NewBrowsers(keys), Registrars: []mfa.Registrar{app},
 		Factors: map[mfa.Method]mfa.Factor{mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{}},
-		Sink:    f.events, Log: slog.New(slog.DiscardHandler),
+		Sink:    f.events, Verdicts: verdicts, Log: slog.New(slog.DiscardHandler),
 	}
 }
 

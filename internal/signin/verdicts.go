@@ -14,7 +14,7 @@ import (
 // It is safe for concurrent use, and forgets what is old: then a verdict is told of once more.
 type Verdicts struct {
 	entered *otter.Cache[place, struct{}]
-	refused *otter.Cache[place, verdict]
+	refused *otter.Cache[place, told]
 }
 
 type place struct{ session, application string }
@@ -23,6 +23,12 @@ type verdict struct {
 	action policy.Action
 	reason policy.Reason
 	policy string
+}
+
+// told is a verdict that the log has told of, and with which reference.
+type told struct {
+	verdict
+	reference string
 }
 
 const (
@@ -34,33 +40,45 @@ const (
 func NewVerdicts() *Verdicts {
 	return &Verdicts{
 		entered: otter.Must(&otter.Options[place, struct{}]{MaximumSize: maxVerdicts, ExpiryCalculator: otter.ExpiryWriting[place, struct{}](verdictAge)}),
-		refused: otter.Must(&otter.Options[place, verdict]{MaximumSize: maxVerdicts, ExpiryCalculator: otter.ExpiryWriting[place, verdict](verdictAge)}),
+		refused: otter.Must(&otter.Options[place, told]{MaximumSize: maxVerdicts, ExpiryCalculator: otter.ExpiryWriting[place, told](verdictAge)}),
 	}
 }
 
 // Changed says whether the decision about a session in an application is another than the last one: it has entered for the first
 // time, is refused or asked for more, or is let in again after that. A sign-in that has not come to its end tells of itself.
-func (v *Verdicts) Changed(s *mfa.Session, application string, d *policy.Decision) bool {
-	if s.Pending {
-		return false
+//
+// A page that refuses shows the reference that this gives: the one with which the log has told of it, or reference if it is to
+// tell of it now.
+func (v *Verdicts) Changed(s *mfa.Session, application string, d *policy.Decision, reference string) (of string, changed bool) {
+	if s.Pending && d.Action != policy.Allow && d.Action != policy.Block {
+		return reference, false
 	}
 	at := place{s.ID, application}
 	if d.Action != policy.Allow {
-		is := verdict{action: d.Action, reason: d.Reason}
+		is := told{verdict{action: d.Action, reason: d.Reason}, reference}
 		if d.Policy != nil {
 			is.policy = d.Policy.Name
 		}
-		was, first := v.refused.Set(at, is)
-		return first || was != is
+		return v.refuse(at, is)
 	}
+	again := false
 	if v.refused.EstimatedSize() > 0 {
-		if _, was := v.refused.Invalidate(at); was {
-			return true
-		}
+		_, again = v.refused.Invalidate(at)
 	}
 	if slices.Contains(s.Applications, application) {
-		return false
+		return reference, again
 	}
 	_, first := v.entered.SetIfAbsent(at, struct{}{})
-	return first
+	return reference, first || again
+}
+
+// refuse is a function of its own for the closure's sake, which would cost every request an allocation.
+func (v *Verdicts) refuse(at place, is told) (reference string, changed bool) {
+	now, _ := v.refused.Compute(at, func(was told, found bool) (told, otter.ComputeOp) {
+		if changed = !found || was.verdict != is.verdict; changed {
+			return is, otter.WriteOp
+		}
+		return was, otter.CancelOp
+	})
+	return now.reference, changed
 }

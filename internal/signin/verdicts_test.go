@@ -30,12 +30,38 @@ func TestAVerdictIsToldOfWhenItChanges(t *testing.T) {
 		{"hr", allow, true},
 		{"hr", allow, false},
 		{"hr", policy.Decision{Action: policy.Verify, Reason: policy.MFARequired}, true},
+		{"news", block, true},
+		{"news", allow, true}, // for the first time, too
+		{"news", allow, false},
 	} {
-		if got := v.Changed(s, step.application, &step.decision); got != step.want {
+		if _, got := v.Changed(s, step.application, &step.decision, ""); got != step.want {
 			t.Errorf("step %d: %v", i, got)
 		}
 	}
-	if v.Changed(&mfa.Session{ID: "2", Pending: true}, "hr", &block) {
+	pending := &mfa.Session{ID: "2", Pending: true}
+	if _, told := v.Changed(pending, "hr", &policy.Decision{Action: policy.Verify, Reason: policy.MFARequired}, ""); told {
 		t.Error("a sign-in that is under way tells of itself when it ends")
+	}
+	if _, told := v.Changed(pending, "hr", &block, ""); !told {
+		t.Error("a sign-in that was refused has come to its end")
+	}
+}
+
+// Who is refused again and again reads the reference of the one record that stands in the log.
+func TestARefusalHasTheReferenceThatTheLogHas(t *testing.T) {
+	v := NewVerdicts()
+	s := &mfa.Session{ID: "1"}
+	block := policy.Decision{Action: policy.Block, Reason: policy.PolicyBlocks, Policy: &policy.Policy{Name: "one"}}
+	other := policy.Decision{Action: policy.Block, Reason: policy.DeviceNotCompliant, Policy: &policy.Policy{Name: "one"}}
+	allow := policy.Decision{Action: policy.Allow}
+	for i, step := range []struct {
+		decision        policy.Decision
+		reference, want string
+	}{
+		{block, "a", "a"}, {block, "b", "a"}, {block, "c", "a"}, {other, "d", "d"}, {other, "e", "d"}, {allow, "f", "f"}, {block, "g", "g"},
+	} {
+		if got, _ := v.Changed(s, "hr", &step.decision, step.reference); got != step.want {
+			t.Errorf("step %d: %s, want %s", i, got, step.want)
+		}
 	}
 }

@@ -39,7 +39,8 @@ func (s *Service) BeginVerification(ctx context.Context, c Client, sessionID str
 
 // mayProve says whether a method is one that the person could prove now, on a page that was made for this session.
 func (s *Service) mayProve(st State, sessionID string, method mfa.Method, now time.Time) bool {
-	return st.User != nil && st.Current.Session.ID == sessionID && st.Current.Latest() && s.Factors[method] != nil && slices.Contains(st.Ways(now), method)
+	inTurn := st.Step != Password && st.Step != Blocked
+	return st.User != nil && inTurn && st.Current.Session.ID == sessionID && st.Current.Latest() && s.Factors[method] != nil && slices.Contains(st.Ways(now), method)
 }
 
 // Verify judges a code of a second factor, or what a passkey answers to BeginVerification. sessionID is that of the session that the page was made for: a code typed for one

@@ -19,6 +19,7 @@ package file
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,7 @@ import (
 	"sync/atomic"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
+	"github.com/caddy-mfa/caddy-mfa/internal/filewatch"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/password"
 )
@@ -43,8 +45,11 @@ type Directory struct {
 	state   atomic.Pointer[state]
 
 	mu    sync.Mutex // guards what follows: one reads the file at a time
-	watch watch
+	file  filewatch.File
 	hooks []func()
+
+	broken    [sha256.Size]byte // the content that was refused last
+	hasBroken bool
 }
 
 // state is how the newest version of the file fared.
@@ -61,7 +66,7 @@ func New(name, path string, pool *password.Pool, log *slog.Logger) *Directory {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	d := &Directory{name: name, path: path, pool: pool, log: log.With("directory", name, "file", path)}
+	d := &Directory{name: name, path: path, pool: pool, log: log.With("directory", name, "file", path), file: watched(path)}
 	d.state.Store(&state{err: errNotRead})
 	return d
 }

@@ -153,6 +153,8 @@ func (p *parser) document() int {
 	return users.Line
 }
 
+var tooLarge = fmt.Sprintf("the file is larger than %d MiB", MaxSize>>20)
+
 // readable refuses what no YAML parser should see.
 func (p *parser) readable() bool {
 	if len(bytes.TrimSpace(p.data)) == 0 {
@@ -161,7 +163,7 @@ func (p *parser) readable() bool {
 		return false
 	}
 	if len(p.data) > MaxSize {
-		p.add(0, 0, "", "the file is larger than %d MiB", MaxSize>>20)
+		p.add(0, 0, "", "%s", tooLarge)
 		return false
 	}
 	separators, line := 0, 1

@@ -23,6 +23,9 @@ func (j *judge) conditions(o *object) {
 	locations := o.object("locations")
 	c.Locations = j.locations(locations, "includeLocations")
 	c.ExcludeLocations = j.locations(locations, "excludeLocations")
+	if slices.Contains(c.ExcludeLocations, policy.All) {
+		j.refuseUnknown("conditions.locations.excludeLocations", policy.All)
+	}
 	locations.rest()
 	c.SignInRisk = j.risk(o, "signInRiskLevels")
 	c.UserRisk = j.risk(o, "userRiskLevels")
@@ -57,6 +60,9 @@ func (j *judge) users(o *object) (people bool) {
 	}
 	if c.ExcludeUsers.None {
 		j.refuseUnknown("conditions.users.excludeUsers", none)
+	}
+	if c.ExcludeUsers.All {
+		j.refuseUnknown("conditions.users.excludeUsers", all)
 	}
 	return selected > 0
 }
@@ -216,6 +222,9 @@ func (j *judge) applications(o *object) {
 			c.ExcludeApplications = append(c.ExcludeApplications, j.named(Application, o.at("excludeApplications"), []string{id})...)
 		}
 	}
+	if slices.Contains(c.ExcludeApplications, all) {
+		j.refuseUnknown(o.at("excludeApplications"), all)
+	}
 	for _, action := range actions {
 		switch {
 		case strings.EqualFold(action, string(policy.RegisterSecurityInfo)):
@@ -274,6 +283,9 @@ func (j *judge) clientApps(o *object) {
 func (j *judge) platforms(o *object) {
 	j.p.Conditions.Platforms = j.somePlatforms(o, "includePlatforms")
 	j.p.Conditions.ExcludePlatforms = j.somePlatforms(o, "excludePlatforms")
+	if slices.Contains(j.p.Conditions.ExcludePlatforms, policy.AllPlatforms) {
+		j.refuseUnknown(o.at("excludePlatforms"), string(policy.AllPlatforms))
+	}
 	o.rest()
 }
 

@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -183,7 +184,11 @@ func (j *judge) persistence(o *object) {
 	}
 	j.demands = true
 	j.p.Session.Persistent = fold([]policy.Persistence{policy.AlwaysPersistent, policy.NeverPersistent}, mode)
-	if j.p.Session.Persistent == "" {
+	switch {
+	case j.p.Session.Persistent == "":
 		j.refuseUnknown(o.at("mode"), or(mode, "missing"))
+	case j.p.Session.Persistent == policy.AlwaysPersistent && !slices.Contains(j.p.Conditions.Applications, policy.All):
+		// A session is one for all applications: the others would not end with the browser either.
+		j.refuseUnknown(o.at("mode"), mode+" for some applications only")
 	}
 }

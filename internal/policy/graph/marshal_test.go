@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,13 @@ func (g generator) policy(i int) policy.Policy {
 	c.ClientApps = pick(g, policy.ClientApps)
 	c.Platforms, c.ExcludePlatforms = pick(g, append([]policy.Platform{policy.AllPlatforms}, policy.Platforms...)), pick(g, policy.Platforms)
 	c.Locations, c.ExcludeLocations = g.some(3), g.some(3)
+	// Nobody excludes everybody or everything.
+	c.ExcludeUsers.All = false
+	for _, names := range []*[]string{&c.ExcludeApplications, &c.ExcludeLocations} {
+		if slices.Contains(*names, policy.All) {
+			*names = nil
+		}
+	}
 	levels := []policy.Risk{policy.LowRisk, policy.MediumRisk, policy.HighRisk, policy.NoRisk}
 	c.SignInRisk, c.UserRisk = pick(g, levels), pick(g, levels)
 	if g.yes() {
@@ -101,6 +109,9 @@ func (g generator) policy(i int) policy.Policy {
 		p.Session.SignInFrequency = &policy.SignInFrequency{Every: time.Duration(1+g.IntN(8760)) * time.Hour, SecondaryOnly: g.yes()}
 	}
 	p.Session.Persistent = []policy.Persistence{"", policy.AlwaysPersistent, policy.NeverPersistent}[g.IntN(3)]
+	if p.Session.Persistent == policy.AlwaysPersistent && !slices.Contains(c.Applications, policy.All) {
+		p.Session.Persistent = ""
+	}
 	return p
 }
 
