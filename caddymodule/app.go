@@ -27,6 +27,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/totp"
+	"github.com/caddy-mfa/caddy-mfa/internal/factor/webauthn"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 	"github.com/caddy-mfa/caddy-mfa/internal/geoip"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
@@ -274,7 +275,8 @@ func (a *App) start() (*runtime, error) {
 	accountService := account.NewService(accounts, a.live.accounts, cache, keys)
 	generation := account.NewGeneration(accounts, generationKeeper{a.ctx.Storage()}, keys)
 	passwords := throttle.NewPasswords(accounts)
-	g := &gate.Gate{Sessions: sessionManager, Accounts: accountService, Users: dirs, Policy: rules}
+	passkeys := a.passkeys()
+	g := &gate.Gate{Sessions: sessionManager, Accounts: accountService, Users: dirs, Policy: rules, Passkeys: passkeys}
 	app := totp.Factor{}
 	if a.Factor.TOTP != nil {
 		app.Issuer = a.Factor.TOTP.Issuer
@@ -286,9 +288,9 @@ func (a *App) start() (*runtime, error) {
 	service := &signin.Service{
 		Gate: g, Users: dirs, Accounts: accountService, Sessions: sessionManager,
 		Pending: signin.NewPending(sessions, keys), Passwords: passwords, Strangers: strangers(), Policy: rules, Generation: generation,
-		Browsers: signin.NewBrowsers(keys), App: app,
+		Browsers: signin.NewBrowsers(keys), Registrars: []mfa.Registrar{passkeys, app},
 		Factors: map[mfa.Method]mfa.Factor{
-			mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},
+			mfa.Passkey: passkeys, mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},
 		},
 		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
 	}
@@ -343,6 +345,14 @@ func (a *App) start() (*runtime, error) {
 		})
 	})
 	return rt, nil
+}
+
+// passkeys is that factor as it is configured.
+func (a *App) passkeys() webauthn.Factor {
+	if w := a.Factor.WebAuthn; w != nil {
+		return webauthn.Factor{RPID: w.RPID, DisplayName: w.DisplayName}
+	}
+	return webauthn.Factor{}
 }
 
 // judge says whether a connection that was let in before may stay open. Where its other end is, is looked up again: the file of

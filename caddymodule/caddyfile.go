@@ -33,7 +33,7 @@ var notYet = map[string]bool{
 	"portal": true, "service_token": true, "legacy_emergency": true, "sender": true,
 	"strengths[].aaguids": true, "per_user_mfa.app_passwords": true, "per_user_mfa.remember_browser": true,
 	"session.remember": true, "session.remember_browser": true,
-	"factor.webauthn": true, "factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
+	"factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
 	"users.ldap": true, "users.htpasswd": true,
 	"store.redis.cluster": true, "store.redis.sentinel": true,
 	"application.legacy_auth": true, "application.app_passwords": true, "application.service_tokens": true,
@@ -234,6 +234,10 @@ func (p *parser) text(field *string, example string) option {
 //		}
 //		factor totp {
 //			issuer <text>
+//		}
+//		factor webauthn {
+//			rp_id        <domain>
+//			display_name <text>
 //		}
 //		factor recovery_codes
 //		help <text>
@@ -448,16 +452,22 @@ func (p *parser) factor(c *config.Config) option {
 			p.wrong(d, "`factor %s` is not available in this version of caddy-mfa", kind)
 		case len(args) > 1:
 			p.wrong(d, "`factor %s` has no value; write its options in a block", kind)
-		case kind == "totp" && c.Factor.TOTP != nil, kind == "recovery_codes" && c.Factor.RecoveryCodes != nil:
+		case kind == "totp" && c.Factor.TOTP != nil, kind == "recovery_codes" && c.Factor.RecoveryCodes != nil, kind == "webauthn" && c.Factor.WebAuthn != nil:
 			p.wrong(d, "`factor %s` stands here twice; write it once", kind)
 		case kind == "totp":
 			c.Factor.TOTP = &config.TOTP{}
 			p.block(d, "factor.totp", map[string]option{"issuer": p.text(&c.Factor.TOTP.Issuer, `issuer "Example"`)})
+		case kind == "webauthn":
+			c.Factor.WebAuthn = &config.WebAuthn{}
+			p.block(d, "factor.webauthn", map[string]option{
+				"rp_id":        p.text(&c.Factor.WebAuthn.RPID, "rp_id example.com"),
+				"display_name": p.text(&c.Factor.WebAuthn.DisplayName, `display_name "Example"`),
+			})
 		case kind == "recovery_codes":
 			c.Factor.RecoveryCodes = &config.RecoveryCodes{}
 			p.end(d)
 		default:
-			p.wrong(d, "there is no factor %q; want `totp` or `recovery_codes`", kind)
+			p.wrong(d, "there is no factor %q; want `totp`, `webauthn` or `recovery_codes`", kind)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/geoip"
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/portal"
 )
@@ -45,7 +46,8 @@ func (a *App) model() policy.Model {
 		Defaults: policy.SecurityDefaults{
 			Off: a.SecurityDefaults.Off, Grace: time.Duration(*a.SecurityDefaults.RegistrationGrace), Until: a.SecurityDefaults.Until.Time,
 		},
-		Policies: a.policies(),
+		Policies:    a.policies(),
+		Registrable: []mfa.Method{mfa.Passkey, mfa.TOTP},
 	}
 	if r := a.Registration; r != nil {
 		m.Registration = policy.Registration{From: r.From, RequirePass: r.RequirePass}

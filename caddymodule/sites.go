@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -26,12 +27,16 @@ func (a *App) checkSites() error {
 	}
 	servers := value.(*caddyhttp.App).Servers
 	found := map[*Handler]bool{}
+	names := map[string]bool{} // hosts of the sites that people sign in to
 	var mistakes []error
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
 		w := &walker{server: servers[name]}
 		w.walk(w.server.Routes, nil)
 		for _, p := range w.places {
 			found[p.handler] = true
+			for _, host := range p.hosts() {
+				names[host] = true
+			}
 			if err := w.check(p); err != nil {
 				mistakes = append(mistakes, err)
 			}
@@ -45,6 +50,7 @@ func (a *App) checkSites() error {
 			}
 		}
 	}
+	mistakes = append(mistakes, a.checkPasskeys(names)...)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, h := range a.handlers {
@@ -54,6 +60,29 @@ func (a *App) checkSites() error {
 		}
 	}
 	return errors.Join(mistakes...)
+}
+
+// checkPasskeys finds hosts that passkeys are not good for.
+func (a *App) checkPasskeys(names map[string]bool) (mistakes []error) {
+	factor := a.passkeys()
+	var hosts []string
+	for _, host := range slices.Sorted(maps.Keys(names)) {
+		plain := strings.TrimSuffix(strings.ToLower(host), ".")
+		if _, err := netip.ParseAddr(strings.Trim(plain, "[]")); err == nil || strings.Contains(plain, "{") {
+			continue // an address has no passkeys, and what a placeholder stands for is not known yet
+		}
+		plain = strings.ReplaceAll(plain, "*", "any")
+		hosts = append(hosts, host)
+		if factor.RPID != "" && factor.RP(plain) == "" {
+			mistakes = append(mistakes, fmt.Errorf("factor webauthn: the site %s is not %s, nor below it, so that browsers would refuse passkeys there; write an `rp_id` that all sites share, or take it out",
+				host, factor.RPID))
+		}
+	}
+	if factor.RPID == "" && (len(hosts) > 1 || len(hosts) == 1 && strings.Contains(hosts[0], "*")) {
+		a.log.Warn("a passkey is good only for the host that it was registered on; with `factor webauthn { rp_id <domain> }` it is good for every host below a domain, "+
+			"and must be set before people register", zap.Strings("hosts", hosts))
+	}
+	return mistakes
 }
 
 // trustsProxies says whether a server has trusted_proxies. Caddy keeps that to itself; should it keep it elsewhere one day, we

@@ -37,6 +37,10 @@ func TestSitesThatCanNotWorkAreRefused(t *testing.T) {
 		"where errors are handled": {
 			sites: "http://localhost:0 {\nrespond ok\nhandle_errors {\nmfa app\nrespond error\n}\n}", says: "judge answers and not requests",
 		},
+		"a host that passkeys are not good for": {
+			options: "factor webauthn {\nrp_id example.com\n}", sites: "http://hr.example.com:0, http://hr.example.net:0 {\nmfa app\nrespond ok\n}",
+			says: "factor webauthn: the site hr.example.net is not example.com, nor below it",
+		},
 		"addresses that the client writes": {
 			options: "registration {\nfrom 10.0.0.0/8\n}", servers: proxied,
 			sites: "http://localhost:0 {\nmfa app\nrespond ok\n}", says: "`registration` looks at addresses, but the client's address is the leftmost in X-Forwarded-For, which the client writes; add `trusted_proxies_strict` beside `trusted_proxies`",
@@ -66,6 +70,9 @@ func TestSitesThatWork(t *testing.T) {
 	}{
 		"the name is the host": {
 			sites: "http://HR.example.com:0 {\nmfa\nrespond ok\n}", names: []string{"hr.example.com"},
+		},
+		"hosts below one domain": {
+			options: "factor webauthn {\nrp_id example.com\n}", sites: "http://hr.example.com:0, http://*.example.com:0, http://192.0.2.7:0 {\nmfa app\nrespond ok\n}", names: []string{"app"},
 		},
 		"several hosts and a name": {
 			sites: "http://a.example.com:0, http://*.b.example.com:0 {\nmfa app\nrespond ok\n}", names: []string{"app"},

@@ -34,7 +34,8 @@ type Config struct {
 	// At least one is required.
 	Users []Directory `json:"users,omitempty"`
 
-	// Settings of the second factors. Default: authenticator app, recovery codes and temporary access passes.
+	// Settings of the second factors. Default: passkeys, authenticator app, recovery codes and
+	// temporary access passes.
 	Factor Factor `json:"factor,omitzero"`
 
 	// Whom to ask for help, shown at the foot of every page: "Service desk, room 12, phone 1234". Default: nothing.
@@ -111,6 +112,7 @@ type FileDirectory struct {
 // Factor holds the settings of the second factors.
 type Factor struct {
 	TOTP          *TOTP          `json:"totp,omitempty"`
+	WebAuthn      *WebAuthn      `json:"webauthn,omitempty"`
 	RecoveryCodes *RecoveryCodes `json:"recovery_codes,omitempty"`
 }
 
@@ -118,6 +120,16 @@ type Factor struct {
 type TOTP struct {
 	// What the app shows beside the code. Default: the host that the user registers at.
 	Issuer string `json:"issuer,omitempty"`
+}
+
+// WebAuthn is passkeys and security keys.
+type WebAuthn struct {
+	// The domain that passkeys are good for, with every host below it. Passkeys that were registered under another are not good any
+	// more. Default: each is good for the host that it was registered on.
+	RPID string `json:"rp_id,omitempty"`
+
+	// What browsers call the one who asks. Default: the domain.
+	DisplayName string `json:"display_name,omitempty"`
 }
 
 // RecoveryCodes has no settings. There are ten, made when a first factor is registered.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"path"
 	"regexp"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/publicsuffix"
 )
 
 // Problem is one mistake in a configuration.
@@ -111,6 +113,15 @@ func (c *Config) Validate() Problems {
 		}
 	}
 
+	if w := c.Factor.WebAuthn; w != nil {
+		if problem := checkRPID(w.RPID); problem != "" {
+			ps.add("factor.webauthn.rp_id", "%q %s", w.RPID, problem)
+		}
+		if strings.ContainsFunc(w.DisplayName, unicode.IsControl) || !utf8.ValidString(w.DisplayName) || len(w.DisplayName) > 64 {
+			ps.add("factor.webauthn.display_name", "%q can't be a name to show; want at most 64 bytes without line break", w.DisplayName)
+		}
+	}
+
 	if len(c.Help) > MaxHelp || !utf8.ValidString(c.Help) || strings.ContainsFunc(c.Help, unicode.IsControl) {
 		ps.add("help", "the text must be one line of at most %d bytes; say where help is found, for example \"Service desk, phone 1234\"", MaxHelp)
 	}
@@ -122,6 +133,29 @@ func (c *Config) Validate() Problems {
 
 	c.SignInLog.validate(&ps)
 	return ps
+}
+
+var domainName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// checkRPID says why a text can't be a relying party; empty: it can.
+func checkRPID(id string) string {
+	if id == "" || id == "localhost" {
+		return ""
+	}
+	if strings.Contains(id, "://") || strings.ContainsAny(id, ":/") {
+		return "is an address, and must be a domain; write for example `rp_id example.com`"
+	}
+	if _, err := netip.ParseAddr(id); err == nil {
+		return "is an IP address, to which browsers give no passkeys; write a domain, for example `rp_id example.com`"
+	}
+	if len(id) > 253 || !domainName.MatchString(id) {
+		return "is not a domain; write it in lower case, as it stands in DNS, for example `rp_id example.com`"
+	}
+	// A single word that no list knows is a name in somebody's own network.
+	if suffix, icann := publicsuffix.PublicSuffix(id); suffix == id && (icann || strings.Contains(id, ".")) {
+		return "is a domain under which others have theirs, to which browsers give no passkeys; write your own, for example `rp_id example.com`"
+	}
+	return ""
 }
 
 // Bounds of the sign-in log.

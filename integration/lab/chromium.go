@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/webauthn"
 	"github.com/chromedp/chromedp"
 )
 
@@ -414,4 +415,69 @@ func EvalInFrame[T any](tab *Tab, script string) T {
 func (tab *Tab) Port() string {
 	tab.t.Helper()
 	return Eval[string](tab, `location.port && ":" + location.port`)
+}
+
+// Authenticator is one that keeps passkeys and verifies its user, plugged into a tab.
+type Authenticator struct {
+	tab *Tab
+	id  webauthn.AuthenticatorID
+}
+
+// Authenticator plugs one into the tab. Its user is there and presses at once.
+func (tab *Tab) Authenticator() *Authenticator {
+	tab.t.Helper()
+	call(tab, webauthn.Enable, webauthn.EnableParams{})
+	added := call(tab, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
+		Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal,
+		HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
+	}})
+	return &Authenticator{tab, added.AuthenticatorID}
+}
+
+// WithoutWebAuthn takes WebAuthn out of every page from now on, as in a browser that is older than it.
+func (tab *Tab) WithoutWebAuthn() {
+	tab.t.Helper()
+	call(tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: "delete window.PublicKeyCredential"})
+}
+
+// Verifies says whether its user is recognised from now on.
+func (a *Authenticator) Verifies(ok bool) {
+	a.tab.t.Helper()
+	call(a.tab, webauthn.SetUserVerified, webauthn.SetUserVerifiedParams{AuthenticatorID: a.id, IsUserVerified: ok})
+}
+
+// Forges has it send signatures that are wrong, or right ones again.
+func (a *Authenticator) Forges(wrong bool) {
+	a.tab.t.Helper()
+	call(a.tab, webauthn.SetResponseOverrideBits, webauthn.SetResponseOverrideBitsParams{AuthenticatorID: a.id, IsBogusSignature: &wrong})
+}
+
+// Passkeys are those that it keeps.
+func (a *Authenticator) Passkeys() []*webauthn.Credential {
+	a.tab.t.Helper()
+	return call(a.tab, webauthn.GetCredentials, webauthn.GetCredentialsParams{AuthenticatorID: a.id}).Credentials
+}
+
+// addCredential is WebAuthn.addCredential without what only some authenticators know, which its type always sends.
+var addCredential = cdp.Command[addCredentialParams, cdp.Empty]{Method: webauthn.CommandAddCredential}
+
+type addCredentialParams struct {
+	AuthenticatorID webauthn.AuthenticatorID `json:"authenticatorId"`
+	Credential      struct {
+		ID        []byte  `json:"credentialId"`
+		Resident  bool    `json:"isResidentCredential"`
+		RP        string  `json:"rpId"`
+		Key       []byte  `json:"privateKey"`
+		Handle    []byte  `json:"userHandle"`
+		SignCount float64 `json:"signCount"`
+	} `json:"credential"`
+}
+
+// Copy puts a passkey into it, as that was in another.
+func (a *Authenticator) Copy(c *webauthn.Credential) {
+	a.tab.t.Helper()
+	p := addCredentialParams{AuthenticatorID: a.id}
+	p.Credential.ID, p.Credential.Resident, p.Credential.RP = c.CredentialID, c.IsResidentCredential, c.RpID
+	p.Credential.Key, p.Credential.Handle, p.Credential.SignCount = c.PrivateKey, c.UserHandle, c.SignCount
+	call(a.tab, addCredential, p)
 }

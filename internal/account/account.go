@@ -137,7 +137,7 @@ func (a *Account) Registered() bool {
 }
 
 // Lasting says whether a credential of this method is a factor that a person registers and goes on using.
-func Lasting(m mfa.Method) bool { return m == mfa.TOTP }
+func Lasting(m mfa.Method) bool { return m == mfa.TOTP || m == mfa.Passkey }
 
 // Put adds a credential, or replaces the one with its id.
 func (a *Account) Put(c mfa.Credential) {
@@ -213,6 +213,7 @@ type credentialRecord struct {
 	LastUsed time.Time  `json:"last_used,omitzero"`
 	Starts   time.Time  `json:"starts,omitzero"`
 	Expires  time.Time  `json:"expires,omitzero"`
+	RP       string     `json:"rp,omitempty"`
 	Sealed   []byte     `json:"sealed"`
 }
 
@@ -235,7 +236,7 @@ func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Accoun
 			if err = json.Unmarshal(r.Value, &kept); err != nil {
 				break
 			}
-			c := mfa.Credential{ID: credentialID, Method: kept.Method, Name: kept.Name, Added: kept.Added, LastUsed: kept.LastUsed, Starts: kept.Starts, Expires: kept.Expires}
+			c := mfa.Credential{ID: credentialID, Method: kept.Method, Name: kept.Name, Added: kept.Added, LastUsed: kept.LastUsed, Starts: kept.Starts, Expires: kept.Expires, RP: kept.RP}
 			if sealer != nil {
 				if c.Data, err = sealer.Open(kept.Sealed, id.String(), credentialID, string(kept.Method)); err != nil {
 					break
@@ -290,9 +291,9 @@ func (a *Account) changes(sealer *seal.Sealer, now time.Time) (changes []store.C
 		if existed && same(before, c) && !a.read.stale[c.ID] {
 			continue
 		}
-		notify = notify || !existed || before.Method != c.Method || !before.Starts.Equal(c.Starts) || !before.Expires.Equal(c.Expires)
+		notify = notify || !existed || before.Method != c.Method || !before.Starts.Equal(c.Starts) || !before.Expires.Equal(c.Expires) || before.RP != c.RP
 		sealed := sealer.Seal(c.Data, a.ID.String(), c.ID, string(c.Method))
-		if err := put(credentialPrefix+c.ID, credentialRecord{c.Method, c.Name, c.Added, c.LastUsed, c.Starts, c.Expires, sealed}, c.Expires); err != nil {
+		if err := put(credentialPrefix+c.ID, credentialRecord{c.Method, c.Name, c.Added, c.LastUsed, c.Starts, c.Expires, c.RP, sealed}, c.Expires); err != nil {
 			return nil, false, err
 		}
 	}
@@ -335,5 +336,5 @@ func (s State) equal(other State) bool {
 
 func same(x, y mfa.Credential) bool {
 	return x.Method == y.Method && x.Name == y.Name && x.Added.Equal(y.Added) && x.LastUsed.Equal(y.LastUsed) &&
-		x.Starts.Equal(y.Starts) && x.Expires.Equal(y.Expires) && bytes.Equal(x.Data, y.Data)
+		x.Starts.Equal(y.Starts) && x.Expires.Equal(y.Expires) && x.RP == y.RP && bytes.Equal(x.Data, y.Data)
 }

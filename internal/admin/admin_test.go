@@ -349,7 +349,7 @@ func TestAPassWithAStart(t *testing.T) {
 		if a, err = f.Accounts.Get(f.ctx, a.ID); err != nil {
 			t.Fatal(err)
 		}
-		facts := gate.Facts(&mfa.User{}, a, nil, mfa.Proofs{}, "hr", f.now.Add(after))
+		facts := gate.Facts(&mfa.User{}, a, nil, mfa.Proofs{}, "hr", gate.Anywhere, f.now.Add(after))
 		if usable := facts.Methods.Has(mfa.TemporaryAccessPass); usable != (want == nil) {
 			t.Errorf("after %v: usable %v", after, usable)
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
@@ -232,7 +233,7 @@ func (r *replay) facts(ctx context.Context, record *audit.SignIn) (*policy.Facts
 			f.Proofs = f.Proofs.With(mfa.Proof{Method: method, At: detail.Time})
 			// He could prove then what he has proven, whatever he has now.
 			f.Methods |= policy.MethodsOf(method, false)
-			f.Registered = f.Registered || method == mfa.TOTP
+			f.Registered = f.Registered || account.Lasting(method)
 		}
 	}
 	f.Client = r.client(record)
@@ -253,7 +254,7 @@ func (r *replay) person(ctx context.Context, id string) (policy.Facts, error) {
 	if err != nil {
 		return policy.Facts{}, err
 	}
-	f := gate.Facts(user, a, nil, nil, "", time.Time{})
+	f := gate.Facts(user, a, nil, nil, "", gate.Anywhere, time.Time{})
 	f.Blocked = false
 	if user.Disabled {
 		enabled := *user

@@ -114,7 +114,7 @@ func (s *Service) WhatIf(ctx context.Context, q Query, now time.Time) (*WhatIf, 
 	for _, method := range out.Proofs {
 		proofs = proofs.With(mfa.Proof{Method: method, At: now})
 	}
-	facts := gate.Facts(user, a, nil, proofs, q.Application, now)
+	facts := gate.Facts(user, a, nil, proofs, q.Application, gate.Anywhere, now)
 	facts.Client, facts.SignInRisk, facts.UserRisk = q.Client, q.SignInRisk, q.UserRisk
 	if c := &facts.Client; !c.CountryKnown && c.Address.IsValid() && s.Country != nil {
 		c.Country, c.CountryKnown = s.Country(c.Address)
@@ -160,7 +160,7 @@ func decided(d policy.Decision, rules *policy.Set, now time.Time) Decided {
 			out.DemandedBy = ByOwnSetting
 		}
 	}
-	for _, m := range []mfa.Method{mfa.Password, mfa.TOTP, mfa.TemporaryAccessPass, mfa.RecoveryCode} {
+	for _, m := range []mfa.Method{mfa.Password, mfa.Passkey, mfa.TOTP, mfa.TemporaryAccessPass, mfa.RecoveryCode} {
 		if d.Methods.Has(m) {
 			out.Methods = append(out.Methods, m)
 		}

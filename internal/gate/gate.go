@@ -22,6 +22,7 @@ type Gate struct {
 	Accounts *account.Service
 	Users    directory.Directories
 	Policy   *policy.Set
+	Passkeys mfa.Local // nil: there are none
 }
 
 // Application is what the gate knows of an application.
@@ -126,7 +127,7 @@ func (g *Gate) decide(ctx context.Context, current session.Current, application 
 	case err != nil:
 		return Outcome{Verdict: Unavailable, Err: err}
 	}
-	facts := Facts(user, a, current.Session, current.Proofs, application, now)
+	facts := Facts(user, a, current.Session, current.Proofs, application, g.RP(current.Session.Host), now)
 	facts.Client = *client
 	out := Outcome{Current: current, User: user, Account: a, Decision: g.Policy.Decide(&facts)}
 	switch out.Decision.Action {
@@ -172,8 +173,9 @@ func (g *Gate) Owner(ctx context.Context, current session.Current) (*mfa.User, *
 }
 
 // Facts gives what is known of a person who enters an application (empty: our own pages) in a session (nil: that has yet to begin).
-// The client is for the caller to add.
-func Facts(user *mfa.User, a *account.Account, s *mfa.Session, proofs mfa.Proofs, application string, now time.Time) policy.Facts {
+// rp is the relying party of the host that he is on, whose passkeys he could use there; Anywhere: all that he has. The client is for
+// the caller to add.
+func Facts(user *mfa.User, a *account.Account, s *mfa.Session, proofs mfa.Proofs, application, rp string, now time.Time) policy.Facts {
 	f := policy.Facts{
 		Now: now, User: user, Proofs: proofs, Application: application, Entered: entered(s, application),
 		Blocked: a.State.Blocked != nil, Registered: a.Registered(), PassRequired: a.State.PassRequired,
@@ -182,6 +184,7 @@ func Facts(user *mfa.User, a *account.Account, s *mfa.Session, proofs mfa.Proofs
 	}
 	for _, c := range a.Credentials {
 		switch {
+		case rp != Anywhere && !At(c, rp):
 		case c.Method == mfa.TemporaryAccessPass && !pass.Usable(c, now):
 		case c.Method == mfa.RecoveryCode && !f.Registered: // they stand in for a factor that was lost
 		default:
@@ -193,6 +196,25 @@ func Facts(user *mfa.User, a *account.Account, s *mfa.Session, proofs mfa.Proofs
 		}
 	}
 	return f
+}
+
+// Anywhere stands for every relying party, where nobody asks on which host somebody is.
+const Anywhere = "*"
+
+// At says whether a credential can be used on a host with this relying party.
+func At(c mfa.Credential, rp string) bool {
+	if c.Method == mfa.Passkey {
+		return c.RP != "" && c.RP == rp
+	}
+	return c.RP == ""
+}
+
+// RP is the relying party of a host; empty: there are no passkeys on it.
+func (g *Gate) RP(host string) string {
+	if g.Passkeys == nil {
+		return ""
+	}
+	return g.Passkeys.RP(host)
 }
 
 // entered says whether the session has been in the application before. Who has signed in has been in our own pages.

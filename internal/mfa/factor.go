@@ -5,13 +5,16 @@ import (
 	"time"
 )
 
-// What a Factor may find wrong with an answer. Both count as a failure.
+// What a Factor may find wrong with an answer. Each counts as a failure, and may come with more words.
 var (
 	// ErrWrong says that the answer proves nothing.
 	ErrWrong = errors.New("answer is not right")
 
 	// ErrReplayed says that the answer was right once, and has been used.
 	ErrReplayed = errors.New("answer was used before")
+
+	// ErrCloned says that the answer is right, and that there is a second copy of what gave it.
+	ErrCloned = errors.New("credential has been copied")
 )
 
 // Credential is what is kept to verify a factor of one person: an authenticator app's secret, a set of recovery codes.
@@ -24,17 +27,30 @@ type Credential struct {
 	Starts   time.Time // not good before; zero: good since it was added
 	Expires  time.Time // zero: never
 
+	// RP is the relying party that a passkey is good for: a host, or a domain above hosts. Empty: it is good everywhere.
+	RP string
+
 	// Data belongs to the factor: keys, hashes, counters. It is sealed wherever it is kept.
 	Data []byte
 }
 
 // Challenge is what a factor asks, and what has to be remembered until the answer comes.
 type Challenge struct {
-	Epoch uint64 // of the account when this was allowed; after a change of factors it is not any more
-	State []byte // for Finish; stays on the server, sealed
+	Method  Method
+	Epoch   uint64    // of the account when this was allowed; after a change of factors it is not any more
+	State   []byte    // for Finish; stays on the server, sealed
+	Expires time.Time // zero: as long as the sign-in may take
 
 	Key string // for an authenticator app: the key in base32 (RFC 4648, section 6) without padding
 	URI string // for an authenticator app: the otpauth URI that holds the key
+
+	Options []byte // for a passkey: what the browser is asked, in the JSON of WebAuthn Level 3
+}
+
+// Site is where a browser is.
+type Site struct {
+	Host   string // lower case, without port
+	Origin string // scheme, host and port, as the browser sees them
 }
 
 // Factor verifies one kind of credential. It keeps nothing between calls, and knows no store: the proof counts once
@@ -54,11 +70,31 @@ type Factor interface {
 type Registrar interface {
 	Factor
 
-	// BeginRegistration makes a new secret for the user, who registers at host. Nothing counts until
-	// FinishRegistration.
-	BeginRegistration(user *User, host string, now time.Time) (Challenge, error)
+	// BeginRegistration asks the user, who registers at the site and has these credentials of the method. Nothing counts
+	// until FinishRegistration.
+	BeginRegistration(user *User, site Site, has []Credential, now time.Time) (Challenge, error)
 
 	// FinishRegistration judges the first answer against the state of BeginRegistration, and returns the
-	// credential to keep, without ID and Name.
-	FinishRegistration(state []byte, answer string, now time.Time) (Credential, error)
+	// credential to keep, without ID and Name. has is what he has by now.
+	FinishRegistration(state []byte, has []Credential, answer string, now time.Time) (Credential, error)
+}
+
+// Challenger is a Factor that asks something else each time. Each state is judged once: whoever calls FinishVerification has
+// taken it away before. Its Finish refuses, since nothing was asked.
+type Challenger interface {
+	Factor
+
+	// BeginVerification asks the user, who is at the site, for one of these credentials.
+	BeginVerification(user *User, site Site, credentials []Credential, now time.Time) (Challenge, error)
+
+	// FinishVerification is Finish against the state of BeginVerification.
+	FinishVerification(state []byte, credentials []Credential, answer string, now time.Time) (Credential, error)
+}
+
+// Local is a Factor whose credentials are good for one relying party each.
+type Local interface {
+	Factor
+
+	// RP is the relying party of a host; empty: there are no credentials of this kind on it.
+	RP(host string) string
 }

@@ -10,6 +10,7 @@ type Method string
 const (
 	Password            Method = "password"
 	TOTP                Method = "totp"
+	Passkey             Method = "passkey" // a passkey or security key (WebAuthn), with user verification
 	RecoveryCode        Method = "recovery_code"
 	TemporaryAccessPass Method = "temporary_access_pass"
 )

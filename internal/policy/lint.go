@@ -294,7 +294,7 @@ func (l *linter) administrators() {
 // prove. Else blockers has the names of the policies that refuse.
 func (l *linter) getsIn(u *mfa.User, device mfa.Device, blockers map[string]bool) bool {
 	var proofs mfa.Proofs
-	for _, m := range []mfa.Method{mfa.Password, mfa.TOTP} {
+	for _, m := range append([]mfa.Method{mfa.Password, mfa.TOTP}, l.Registrable...) {
 		proofs = proofs.With(mfa.Proof{Method: m, At: l.Now})
 	}
 	for _, application := range l.applications() {

@@ -106,12 +106,13 @@ func (o oracle) lets(f *Facts) bool {
 		p, ok := f.Proofs.Latest(m)
 		return ok && !p.At.Before(since)
 	}
-	if code, ok := f.Proofs.Latest(mfa.RecoveryCode); ok && !young(mfa.TOTP, code.At) && !young(mfa.TemporaryAccessPass, code.At) {
+	if code, ok := f.Proofs.Latest(mfa.RecoveryCode); ok && !young(mfa.TOTP, code.At) && !young(mfa.Passkey, code.At) && !young(mfa.TemporaryAccessPass, code.At) {
 		return false // he must register first
 	}
 	if !young(mfa.Password, password) {
 		return false
 	}
+	passkey := young(mfa.Passkey, second)
 	code, pass, recovery := young(mfa.TOTP, second), young(mfa.TemporaryAccessPass, second), young(mfa.RecoveryCode, second)
 	for _, p := range applying {
 		g := &p.Grant
@@ -120,13 +121,13 @@ func (o oracle) lets(f *Facts) bool {
 		}
 		var controls []bool
 		if g.MFA {
-			controls = append(controls, code || pass || recovery)
+			controls = append(controls, code || passkey || pass || recovery)
 		}
 		switch g.Strength {
 		case MFAStrength:
-			controls = append(controls, code || pass || recovery)
+			controls = append(controls, code || passkey || pass || recovery)
 		case PhishingResistantStrength:
-			controls = append(controls, false)
+			controls = append(controls, passkey)
 		case "codes":
 			controls = append(controls, code)
 		}

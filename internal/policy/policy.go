@@ -89,7 +89,7 @@ type Decision struct {
 	// Needs is what would let the user register, where that was denied.
 	Needs Need
 
-	// Methods are those of which one must be proven next, with Verify.
+	// Methods are those of which one must be proven next, with Verify, or registered, with Register.
 	Methods Methods
 
 	// Terms are those that must be accepted, with AcceptTerms.
@@ -155,9 +155,9 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 	d := Decision{MFA: out.demandsMFA != nil, Policy: out.demandsMFA}
 	if recovering(f.Proofs) {
 		// It lets its owner in to replace what he has lost, and nothing else.
-		d.Action, d.Reason = Register, RecoveryUsed
+		d.Action, d.Reason, d.Methods = Register, RecoveryUsed, s.newMethods()
 		if ok, needs := s.registrable(f); !ok {
-			d.Action, d.Reason, d.Needs = Block, RegistrationDenied, needs
+			d.Action, d.Reason, d.Needs, d.Methods = Block, RegistrationDenied, needs, 0
 		}
 		return d
 	}
@@ -249,12 +249,20 @@ func (s *Set) reachable(f *Facts, need combinations, have Methods) bool {
 }
 
 // newMethods are the factors that can be registered.
-func (s *Set) newMethods() Methods { return totpSet }
+func (s *Set) newMethods() (ms Methods) {
+	if len(s.Registrable) == 0 {
+		return totpSet
+	}
+	for _, m := range s.Registrable {
+		ms |= MethodsOf(m, false)
+	}
+	return ms
+}
 
 // askMFA says how the person gets to what is demanded: by proving what he has, by registering what he lacks, or not at all.
 func (s *Set) askMFA(f *Facts, out *outcome, d *Decision) {
 	d.Reason = MFARequired
-	var ways Methods
+	var ways, fresh choice
 	lacking := false
 	for _, need := range out.unmet.mfa {
 		missing := need.missing(out.have, f.Methods)
@@ -264,27 +272,51 @@ func (s *Set) askMFA(f *Facts, out *outcome, d *Decision) {
 			return
 		case missing == 0:
 			lacking = true
-		case ways&missing != 0:
-			ways &= missing // one that serves both
+			fresh.add(need.missing(out.have|passwordSet, f.Methods|s.newMethods()) & s.newMethods())
 		default:
-			ways |= missing
+			ways.add(missing)
 		}
 	}
 	switch {
 	case !lacking:
-		d.Action, d.Methods = Verify, ways
+		d.Action, d.Methods = Verify, ways.methods()
 	case f.Registered && out.have&secondFactors == 0:
 		// Who has a factor proves one before he registers another.
 		d.Action, d.Methods = Verify, f.Methods&secondFactors
+		if d.Methods == 0 { // he has it elsewhere: a passkey of another host
+			d.Action, d.Reason = Block, StrengthUnreachable
+		}
 	default:
-		d.Action, d.Reason = Register, RegistrationRequired
+		d.Action, d.Reason, d.Methods = Register, RegistrationRequired, fresh.methods()
 		if ok, needs := s.registrable(f); !ok {
-			d.Action, d.Reason, d.Needs = Block, RegistrationDenied, needs
+			d.Action, d.Reason, d.Needs, d.Methods = Block, RegistrationDenied, needs, 0
 			if f.Methods&(passSet|passOnceSet) != 0 && out.have&(passSet|passOnceSet) == 0 {
 				d.Action, d.Reason, d.Methods = Verify, MFARequired, f.Methods&(passSet|passOnceSet)
 			}
 		}
 	}
+}
+
+// choice is among methods that several requirements leave.
+type choice struct {
+	all, any Methods
+	begun    bool
+}
+
+func (c *choice) add(ms Methods) {
+	if !c.begun {
+		c.all, c.begun = ms, true
+	}
+	c.all &= ms
+	c.any |= ms
+}
+
+// methods are those that serve every requirement; where there is none, those that serve one.
+func (c *choice) methods() Methods {
+	if c.all != 0 {
+		return c.all
+	}
+	return c.any
 }
 
 // graceEnds says until when the user may put off registration; zero: not at all.

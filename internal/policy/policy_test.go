@@ -165,6 +165,55 @@ func TestWhereAFirstFactorMayBeRegistered(t *testing.T) {
 	})
 }
 
+func TestWhatMayBeRegistered(t *testing.T) {
+	strict := func(m Model) *Set {
+		m.Defaults.Off, m.Registrable = true, []mfa.Method{mfa.Passkey, mfa.TOTP}
+		m.Policies = []Policy{everybody(func(p *Policy) { p.Grant = Grant{Strength: PhishingResistantStrength} })}
+		s, err := New(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}(Model{})
+	both := of(Model{Registrable: []mfa.Method{mfa.Passkey, mfa.TOTP}})
+	for reason, tc := range map[string]struct {
+		change  func(*Facts)
+		set     *Set
+		action  Action
+		why     Reason
+		methods Methods
+	}{
+		"security defaults":                 {nil, both, Register, RegistrationRequired, passkeySet | totpSet},
+		"security defaults, with a passkey": {func(f *Facts) { f.Registered, f.Methods = true, passkeySet }, both, Verify, MFARequired, passkeySet},
+		"security defaults, passkey proven": {func(f *Facts) { f.Registered, f.Proofs = true, proofs(mfa.Password, mfa.Passkey) }, both, Allow, MFASatisfied, 0},
+		"a passkey alone is not a sign-in":  {func(f *Facts) { f.Registered, f.Proofs = true, proofs(mfa.Passkey) }, both, Block, NothingProven, 0},
+		"a recovery code":                   {func(f *Facts) { f.Registered, f.Proofs = true, proofs(mfa.Password, mfa.RecoveryCode) }, both, Register, RecoveryUsed, passkeySet | totpSet},
+		"passkeys only, with nothing":       {nil, strict, Register, RegistrationRequired, passkeySet},
+		"passkeys only, with an app":        {func(f *Facts) { f.Registered, f.Methods = true, totpSet|recoverySet }, strict, Verify, MFARequired, totpSet | recoverySet},
+		"passkeys only, app proven": {func(f *Facts) {
+			f.Registered, f.Methods, f.Proofs = true, totpSet|recoverySet, proofs(mfa.Password, mfa.TOTP)
+		}, strict, Register, RegistrationRequired, passkeySet},
+		"passkeys only, with both": {func(f *Facts) { f.Registered, f.Methods = true, totpSet|passkeySet }, strict, Verify, MFARequired, passkeySet},
+		"passkeys only, passkey proven": {func(f *Facts) {
+			f.Registered, f.Methods, f.Proofs = true, passkeySet, proofs(mfa.Password, mfa.Passkey)
+		}, strict, Allow, MFASatisfied, 0},
+		"passkeys only, after a reset":             {func(f *Facts) { f.PassRequired = true }, strict, Block, RegistrationDenied, 0},
+		"what he has is good on another host":      {func(f *Facts) { f.Registered = true }, strict, Block, StrengthUnreachable, 0},
+		"the same, where an app would be enough":   {func(f *Facts) { f.Registered = true }, both, Block, StrengthUnreachable, 0},
+		"passkeys only, which nobody can register": {nil, func() *Set { s := *strict; s.Registrable = nil; return &s }(), Block, StrengthUnreachable, 0},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			f := facts(func(f *Facts) { f.Methods = 0 })
+			if tc.change != nil {
+				tc.change(f)
+			}
+			if d := tc.set.Decide(f); d.Action != tc.action || d.Reason != tc.why || d.Methods != tc.methods {
+				t.Fatalf("%v (%s) with %s, want %v (%s) with %s", d.Action, d.Reason, d.Methods, tc.action, tc.why, tc.methods)
+			}
+		})
+	}
+}
+
 func TestZeroValuesRefuse(t *testing.T) {
 	if d := of(Model{}).Decide(&Facts{}); d.Action != Block {
 		t.Fatalf("no facts: %v", d.Action)

@@ -106,6 +106,9 @@ func (d dice) policy(name string) Policy {
 
 func (d dice) model() Model {
 	m := ca()
+	if d.one(2) {
+		m.Registrable = []mfa.Method{mfa.Passkey, mfa.TOTP}
+	}
 	m.Locations = append(slices.Clone(m.Locations), NamedLocation{Name: "desk", Ranges: []netip.Prefix{netip.MustParsePrefix("203.0.113.9/32")}})
 	for i := range d.IntN(pick(d, 4, 4, 9, 80)) {
 		m.Policies = append(m.Policies, d.policy(fmt.Sprintf("policy %d", i)))
@@ -144,12 +147,12 @@ func (d dice) facts() *Facts {
 		f.Client.Country = pick(d, "NL", "LU", "DE", "")
 	}
 	if f.Registered {
-		f.Methods = totpSet | recoverySet
+		f.Methods = pick(d, totpSet|recoverySet, totpSet|passkeySet|recoverySet, passkeySet|recoverySet, passkeySet, 0)
 	}
 	if d.one(4) {
 		f.Methods |= pick(d, passOnceSet, passSet)
 	}
-	for _, method := range append(some(d, 2, mfa.TOTP, mfa.TOTP, mfa.TOTP, mfa.TemporaryAccessPass, mfa.RecoveryCode), mfa.Password) {
+	for _, method := range append(some(d, 2, mfa.TOTP, mfa.TOTP, mfa.Passkey, mfa.TemporaryAccessPass, mfa.RecoveryCode), mfa.Password) {
 		if method == mfa.Password && d.one(40) {
 			continue
 		}

@@ -23,6 +23,9 @@ type Model struct {
 	Locations    []NamedLocation
 	Strengths    []Strength // beside the built-in ones
 	Terms        []Terms
+
+	// Registrable are the methods that people can register. Empty: the authenticator app.
+	Registrable []mfa.Method
 }
 
 // SecurityDefaults asks every user for a second factor, in every application.

@@ -29,7 +29,10 @@ const (
 	passSet
 )
 
-var recoverySet = methodSet(recoveryMode)
+var (
+	passkeySet  = methodSet("fido2")
+	recoverySet = methodSet(recoveryMode)
+)
 
 // Modes lists the words that a combination is made of.
 func Modes() []string {
@@ -51,6 +54,8 @@ func MethodsOf(m mfa.Method, reusable bool) Methods {
 		return passwordSet
 	case mfa.TOTP:
 		return totpSet
+	case mfa.Passkey:
+		return passkeySet // user verification is required of every one
 	case mfa.TemporaryAccessPass:
 		if reusable {
 			return passSet

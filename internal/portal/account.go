@@ -66,8 +66,8 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 	pg.as(st)
 	pg.Name, pg.Application = "account", v.f.Application
 	data := accountPage{
-		page: pg, Session: st.Current.Session.ID, Factors: overview.Apps, Removable: len(overview.Apps) > 1,
-		MayAdd:    len(overview.Apps) < signin.MaxApps && (len(overview.Apps) > 0 || st.Decision.Offer),
+		page: pg, Session: st.Current.Session.ID, Factors: overview.Factors, Removable: len(overview.Factors) > 1,
+		MayAdd:    len(overview.Factors) > 0 || st.Decision.Offer,
 		CodesLeft: overview.RecoveryCodes, FewCodes: overview.RecoveryCodes <= fewCodes,
 	}
 	for _, s := range overview.Sessions {

@@ -121,16 +121,24 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 		page: verify, Session: value, Method: mfa.Method(value), Purpose: value, Lead: "verify.totp.lead", Label: "verify.totp.label", Numeric: true,
 		Others: []way{{prefix + "verify?" + url.Values{"t": {value}}.Encode(), "verify.recovery_code.way"}}, Back: true,
 	}, verify)
+	for name, options := range map[string]string{"verify-passkey": "", "verify-asked": value} {
+		verify := newPage("verify.title")
+		w := httptest.NewRecorder()
+		p.render(w, verify, http.StatusOK, "verify", verifyPage{page: verify, Session: value, Method: mfa.Passkey, Purpose: value, Lead: "verify.passkey.lead", Label: "verify.passkey.label", Passkey: true, Options: options})
+		pages[name] = w
+	}
 	register := newPage("register.title")
-	render("register", registerPage{page: register, Session: value, Lead: "register.lead", Days: 3, Postpone: true, Found: true, Back: true}, register)
+	render("register", registerPage{page: register, Session: value, Lead: "register.lead", Days: 3, Postpone: true, Found: true, Back: true, Passkey: true, App: true}, register)
 	app := newPage("app.title")
 	render("app", appPage{page: app, Session: value, QR: qr, URI: "otpauth://totp/x", Key: value}, app)
+	passkey := newPage("passkey.title")
+	render("passkey", passkeyPage{page: passkey, Session: value, Options: value, App: true}, passkey)
 	codes := newPage("codes.title")
 	render("codes", codesPage{codes, value, "codes.lead", []string{value, value}}, codes)
 	account := newPage("account.title")
 	render("account", accountPage{
 		page: account, Session: value, Removable: true, MayAdd: true, CodesLeft: 2, FewCodes: true,
-		Factors: []mfa.Credential{{ID: value, Added: now}, {ID: value, Added: now, LastUsed: now}},
+		Factors: []mfa.Credential{{ID: value, Added: now}, {ID: value, Method: mfa.Passkey, Name: value, Added: now, LastUsed: now}},
 		Sessions: []sessionRow{
 			{ID: value, Browser: value, Address: value, Applications: value, Created: now, Seen: now, This: true},
 			{ID: value, Browser: browserName(account, value), Address: value, Applications: value, Created: now, Seen: now},
@@ -151,8 +159,8 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 	pages["message"] = w
 
 	templates, err := fs.Glob(templateFiles, "templates/*.html")
-	if err != nil || len(pages) != len(templates)-1 {
-		t.Fatalf("%d pages of %d templates, one of which is the layout: %v", len(pages), len(templates), err)
+	if err != nil || len(pages) != len(templates)-1+2 {
+		t.Fatalf("%d pages of %d templates, one of which is the layout, and one makes three: %v", len(pages), len(templates), err)
 	}
 	for name, w := range pages {
 		if w.Code != http.StatusOK || strings.Contains(w.Body.String(), "ZgotmplZ") || !strings.HasSuffix(strings.TrimSpace(w.Body.String()), "</html>") {
@@ -164,7 +172,7 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 
 func parse(t testing.TB, body string) *html.Node {
 	t.Helper()
-	doc, err := html.Parse(strings.NewReader(body))
+	doc, err := html.ParseWithOptions(strings.NewReader(body), html.ParseOptionEnableScripting(false))
 	if err != nil {
 		t.Fatal(err)
 	}

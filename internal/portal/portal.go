@@ -175,7 +175,7 @@ func (v *visit) open(token string) {
 	}
 	v.token = v.Returns.Seal(v.to, v.f.Host, v.f.Now)
 	v.client = signin.Client{
-		Host: v.f.Host, Application: v.to.Application, Client: v.f.Client, UserAgent: v.r.UserAgent(), Hint: v.r.Header.Get("Sec-Ch-Ua-Platform"),
+		Host: v.f.Host, Origin: v.f.Origin, Application: v.to.Application, Client: v.f.Client, UserAgent: v.r.UserAgent(), Hint: v.r.Header.Get("Sec-Ch-Ua-Platform"),
 		Session:   session.CookieValue(v.r, session.CookieName, v.f.HTTPS),
 		Browser:   session.CookieValue(v.r, session.BrowserCookieName, v.f.HTTPS),
 		Reference: v.f.Reference, Now: v.f.Now,

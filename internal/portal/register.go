@@ -4,6 +4,7 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
@@ -18,8 +19,17 @@ type registerPage struct {
 	Lead     string
 	Days     int  // left in the grace period
 	Postpone bool // may be put off
-	Found    bool // may prove the app after all
+	Found    bool // may prove what he has after all
 	Back     bool // comes from the account page
+
+	Passkey, App bool // may be registered
+}
+
+type passkeyPage struct {
+	*page
+	Session string
+	Options string // for the browser
+	App     bool   // may be registered in its place
 }
 
 type appPage struct {
@@ -56,6 +66,10 @@ func (v *visit) getRegister() {
 		v.showRegister(st, http.StatusOK, func(*page) {})
 		return
 	}
+	if challenge.Method == mfa.Passkey {
+		v.showPasskey(st, challenge)
+		return
+	}
 	v.showApp(st, challenge, http.StatusOK, func(*page) {})
 }
 
@@ -70,13 +84,25 @@ func (v *visit) showRegister(st signin.State, status int, prepare func(*page)) {
 		v.advance(st)
 		return
 	}
+	methods := v.Service.Registrable(v.client, st)
+	if len(methods) == 0 {
+		pg := v.page("")
+		pg.as(st)
+		v.refused(v.w, pg, policy.Decision{Reason: policy.StrengthUnreachable})
+		return
+	}
 	pg := v.page("register.title")
 	pg.as(st)
 	pg.Name, pg.Query = "register", "page=choose"
-	data := registerPage{page: pg, Session: st.Current.Session.ID, Lead: "register.lead"}
+	data := registerPage{
+		page: pg, Session: st.Current.Session.ID, Lead: "register.lead",
+		Passkey: slices.Contains(methods, mfa.Passkey), App: slices.Contains(methods, mfa.TOTP),
+	}
 	switch {
 	case st.Decision.Reason == policy.RecoveryUsed:
 		data.Lead, data.Found = "register.lead_replace", true
+	case st.Account.Registered() && st.Step == signin.Register:
+		data.Lead = "register.lead_stronger"
 	case st.Account.Registered():
 		data.Lead, data.Back = "register.lead_add", true
 	case st.Step == signin.Done:
@@ -90,6 +116,17 @@ func (v *visit) showRegister(st signin.State, status int, prepare func(*page)) {
 	}
 	prepare(pg)
 	v.render(v.w, pg, status, "register", data)
+}
+
+// showPasskey shows the page that has the browser make a passkey.
+func (v *visit) showPasskey(st signin.State, ch mfa.Challenge) {
+	pg := v.page("passkey.title")
+	pg.as(st)
+	pg.Name = "register"
+	v.render(v.w, pg, http.StatusOK, "passkey", passkeyPage{
+		page: pg, Session: st.Current.Session.ID, Options: string(ch.Options),
+		App: slices.Contains(v.Service.Registrable(v.client, st), mfa.TOTP),
+	})
 }
 
 func (v *visit) showApp(st signin.State, ch mfa.Challenge, status int, prepare func(*page)) {
@@ -111,7 +148,9 @@ func (v *visit) showApp(st signin.State, ch mfa.Challenge, status int, prepare f
 func (v *visit) postRegister() {
 	switch v.form("action") {
 	case "begin":
-		v.beginRegistration()
+		v.beginRegistration(mfa.TOTP)
+	case "passkey":
+		v.beginRegistration(mfa.Passkey)
 	case "later":
 		st, err := v.Service.Postpone(v.r.Context(), v.client)
 		if v.failed(err) {
@@ -137,13 +176,21 @@ func (v *visit) postRegister() {
 	}
 }
 
-func (v *visit) beginRegistration() {
+func (v *visit) beginRegistration(method mfa.Method) {
 	ctx := v.r.Context()
-	cookies, err := v.Service.BeginRegistration(ctx, v.client, v.form("session"))
+	cookies, err := v.Service.BeginRegistration(ctx, v.client, v.form("session"), method)
 	v.setCookies(cookies) // also with an error: the proof may have been spent, and the token be new
 	switch {
 	case errors.Is(err, signin.ErrNotFresh):
-		v.confirmFirst(prefix + "register?page=choose")
+		st, err := v.Service.State(ctx, v.client)
+		switch {
+		case v.failed(err):
+		case st.Step == signin.Register:
+			// An application asks for more than what he has. From the next page he comes back here by himself, and then to it.
+			v.redirect(prefix + "verify?for=" + forChange + "&t=" + v.token)
+		default:
+			v.confirmFirst(prefix + "register?page=choose")
+		}
 		return
 	case errors.Is(err, signin.ErrPasswordAgain):
 		v.passwordFirst(prefix + "register?page=choose")
@@ -207,6 +254,9 @@ func (v *visit) finishRegistration() {
 			return
 		}
 		v.advance(st)
+		return
+	case errors.Is(err, signin.ErrWrong) && v.form("method") == string(mfa.Passkey):
+		v.showRegister(st, http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("", pg.T("passkey.refused")) })
 		return
 	case errors.Is(err, signin.ErrWrong), errors.Is(err, signin.ErrReplayed):
 		again(http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("code", pg.T("verify.totp.wrong")) })

@@ -107,7 +107,7 @@ func keysUsed(t testing.TB, sections map[string]bool) map[string]bool {
 			return true
 		})
 	}
-	for _, method := range []mfa.Method{mfa.TOTP, mfa.RecoveryCode, mfa.TemporaryAccessPass} {
+	for _, method := range []mfa.Method{mfa.Passkey, mfa.TOTP, mfa.RecoveryCode, mfa.TemporaryAccessPass} {
 		for _, what := range []string{"lead", "label", "way", "wrong"} {
 			used[fmt.Sprintf("verify.%s.%s", method, what)] = true
 		}

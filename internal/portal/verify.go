@@ -23,6 +23,8 @@ type verifyPage struct {
 	Purpose     string
 	Lead, Label string
 	Numeric     bool
+	Passkey     bool
+	Options     string // for the browser, when a passkey has been asked for
 	Others      []way
 	Back        bool
 }
@@ -35,11 +37,12 @@ func (v *visit) getVerify() {
 		return
 	}
 	query := v.r.URL.Query()
-	v.showVerify(st, mfa.Method(query.Get("method")), query.Get("for"), http.StatusOK, func(*page) {})
+	v.showVerify(st, mfa.Method(query.Get("method")), query.Get("for"), http.StatusOK, "", func(*page) {})
 }
 
-// showVerify shows the page of a method that the person has, or leads to the step that is next instead.
-func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, status int, prepare func(*page)) {
+// showVerify shows the page of a method that the person has, or leads to the step that is next instead. options are what the browser
+// is asked of a passkey; empty: the page has a button that asks.
+func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, status int, options string, prepare func(*page)) {
 	if purpose != forChange {
 		purpose = ""
 	}
@@ -58,7 +61,10 @@ func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, s
 	data := verifyPage{
 		page: pg, Session: st.Current.Session.ID, Method: method, Purpose: purpose,
 		Lead: "verify." + string(method) + ".lead", Label: "verify." + string(method) + ".label",
-		Numeric: method == mfa.TOTP, Back: purpose == forChange,
+		Numeric: method == mfa.TOTP, Passkey: method == mfa.Passkey, Back: purpose == forChange && st.Step == signin.Done,
+	}
+	if method == mfa.Passkey {
+		data.Options = options
 	}
 	if purpose == forChange {
 		pg.Notice = pg.T("verify.fresh")
@@ -86,6 +92,14 @@ func query(m mfa.Method, purpose string) url.Values {
 func (v *visit) postVerify() {
 	method, purpose := mfa.Method(v.form("method")), v.form("for")
 	ctx := v.r.Context()
+	if v.form("action") == "ask" {
+		v.askPasskey(method, purpose)
+		return
+	}
+	field := "code"
+	if method == mfa.Passkey {
+		field = "" // nobody types into it
+	}
 	st, cookies, err := v.Service.Verify(ctx, v.client, v.form("session"), method, v.form("code"))
 	var wait *throttle.WaitError
 	switch {
@@ -94,17 +108,17 @@ func (v *visit) postVerify() {
 			v.renderSignIn(http.StatusUnprocessableEntity, "", func(pg *page) { pg.wrong("username", pg.T("signin.too_long")) })
 			return
 		}
-		v.showVerify(st, method, purpose, http.StatusConflict, func(pg *page) { pg.Notice = pg.T("verify.again") })
+		v.showVerify(st, method, purpose, http.StatusConflict, "", func(pg *page) { pg.Notice = pg.T("verify.again") })
 		return
-	case errors.Is(err, signin.ErrWrong):
-		v.showVerify(st, method, purpose, http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("code", pg.T("verify."+string(method)+".wrong")) })
+	case errors.Is(err, signin.ErrWrong), errors.Is(err, signin.ErrCloned):
+		v.showVerify(st, method, purpose, http.StatusUnprocessableEntity, "", func(pg *page) { pg.wrong(field, pg.T("verify."+string(method)+".wrong")) })
 		return
 	case errors.Is(err, signin.ErrReplayed):
-		v.showVerify(st, method, purpose, http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("code", pg.T("verify.replayed")) })
+		v.showVerify(st, method, purpose, http.StatusUnprocessableEntity, "", func(pg *page) { pg.wrong(field, pg.T("verify.replayed")) })
 		return
 	case errors.As(err, &wait):
 		v.w.Header().Set("Retry-After", retrySeconds(wait, v.f.Now))
-		v.showVerify(st, method, purpose, http.StatusTooManyRequests, func(pg *page) { pg.wrong("code", throttled(pg, wait, v.f.Now)) })
+		v.showVerify(st, method, purpose, http.StatusTooManyRequests, "", func(pg *page) { pg.wrong(field, throttled(pg, wait, v.f.Now)) })
 		return
 	}
 	if v.failed(err) {
@@ -120,6 +134,19 @@ func (v *visit) postVerify() {
 		return
 	}
 	v.advance(st)
+}
+
+// askPasskey shows the page on which the browser asks for a passkey.
+func (v *visit) askPasskey(method mfa.Method, purpose string) {
+	st, challenge, err := v.Service.BeginVerification(v.r.Context(), v.client, v.form("session"), method)
+	switch {
+	case errors.Is(err, signin.ErrStep) && st.Step == signin.Password:
+		v.renderSignIn(http.StatusUnprocessableEntity, "", func(pg *page) { pg.wrong("username", pg.T("signin.too_long")) })
+	case errors.Is(err, signin.ErrStep):
+		v.showVerify(st, method, purpose, http.StatusConflict, "", func(pg *page) { pg.Notice = pg.T("verify.again") })
+	case !v.failed(err):
+		v.showVerify(st, method, purpose, http.StatusOK, string(challenge.Options), func(*page) {})
+	}
 }
 
 // throttled says how long to wait.

@@ -47,7 +47,7 @@ func (st State) HasFresh(now time.Time) bool {
 	return slices.ContainsFunc(st.Current.Proofs, func(p mfa.Proof) bool { return st.pays(p, now) })
 }
 
-// RemoveFactor removes an authenticator app, with a fresh proof. The error is ErrStep, ErrNotFresh, ErrLastFactor, or wraps
+// RemoveFactor removes an authenticator app or a passkey, with a fresh proof. The error is ErrStep, ErrNotFresh, ErrLastFactor, or wraps
 // store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) RemoveFactor(ctx context.Context, c Client, sessionID, credential string) (Cookies, error) {
 	return s.changeFactors(ctx, c, sessionID, func(a *account.Account) (*audit.Event, error) {

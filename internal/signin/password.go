@@ -112,7 +112,7 @@ func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User
 		User: user, Host: c.Host, Proofs: mfa.Proofs{proof}, CredentialEpoch: a.State.Epoch,
 		Address: c.Address, UserAgent: c.UserAgent,
 	}
-	facts := c.facts(user, a, nil, b.Proofs)
+	facts := s.facts(c, user, a, nil, b.Proofs)
 	decision := s.Policy.Decide(&facts)
 	b.Pending = decision.Action != policy.Allow
 	current, cookie, err := s.Sessions.Begin(ctx, b, c.Now)

@@ -50,7 +50,7 @@ func statusOf(d policy.Decision) audit.Status {
 
 // decided adds what each policy had to do with it. It is the evaluation that has decided.
 func (s *Service) decided(c Client, r *audit.SignIn, user *mfa.User, a *account.Account, ses *mfa.Session, proofs mfa.Proofs) {
-	facts := c.facts(user, a, ses, proofs)
+	facts := s.facts(c, user, a, ses, proofs)
 	d, results := s.Policy.Explain(&facts)
 	if !d.MFA || d.Reason == policy.InGrace {
 		r.Requirement = audit.SingleFactor // which was enough

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,21 +16,47 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 )
 
-// BeginRegistration begins the registration of an authenticator app. A person without a factor needs what policy asks
+// registrar finds the one of a method; nil: it can't be registered.
+func (s *Service) registrar(m mfa.Method) mfa.Registrar {
+	for _, r := range s.Registrars {
+		if r.Method() == m {
+			return r
+		}
+	}
+	return nil
+}
+
+// Registrable lists the methods that the person could register here, the strongest first: where policy asks for one, those that it
+// takes.
+func (s *Service) Registrable(c Client, st State) (methods []mfa.Method) {
+	for _, r := range s.Registrars {
+		m := r.Method()
+		if local, ok := r.(mfa.Local); ok && local.RP(c.Host) == "" {
+			continue
+		}
+		if st.Step == Register && st.Decision.Methods != 0 && !st.Decision.Methods.Has(m) {
+			continue
+		}
+		methods = append(methods, m)
+	}
+	return methods
+}
+
+// BeginRegistration begins the registration of an authenticator app or a passkey. A person without a factor needs what policy asks
 // of him, everybody else a fresh proof, which is spent on it. The error is ErrStep, ErrDenied, ErrNotFresh, ErrTooMany, or
 // wraps store.ErrUnavailable or directory.ErrUnavailable.
-func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID string) (Cookies, error) {
+func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID string, method mfa.Method) (Cookies, error) {
 	st, err := s.State(ctx, c)
 	if err != nil {
 		return Cookies{}, err
 	}
-	if st.User == nil || st.Step == Password || st.Current.Session.ID != sessionID || !st.Current.Latest() {
+	if st.User == nil || st.Step == Password || st.Current.Session.ID != sessionID || !st.Current.Latest() || !slices.Contains(s.Registrable(c, st), method) {
 		return Cookies{}, ErrStep
 	}
 	if err := s.mayChange(c, st); err != nil {
 		return Cookies{}, err
 	}
-	if len(st.Account.CredentialsOf(mfa.TOTP)) >= MaxApps && !replacing(st) {
+	if len(st.Account.CredentialsOf(method)) >= most[method] && !replacing(st) {
 		return Cookies{}, ErrTooMany
 	}
 	registered := st.Account.Registered()
@@ -49,9 +76,13 @@ func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID str
 		}
 		cookies.Persist = persist(&st, c.Now)
 	}
-	challenge, err := s.App.BeginRegistration(st.User, c.Host, c.Now)
+	a, err := s.Accounts.Load(ctx, st.User.ID) // with the factors' data
 	if err != nil {
-		return Cookies{}, fmt.Errorf("beginning registration: %w", err)
+		return cookies, err
+	}
+	challenge, err := s.registrar(method).BeginRegistration(st.User, c.site(), a.CredentialsOf(method), c.Now)
+	if err != nil {
+		return cookies, fmt.Errorf("beginning registration: %w", err)
 	}
 	challenge.Epoch = st.Account.State.Epoch
 	// A token that is new already must reach the browser, whatever happens.
@@ -67,7 +98,7 @@ func (s *Service) mayChange(c Client, st State) error {
 	if !st.Account.Registered() || replacing(st) {
 		return nil // MayRegister and the decision that led here have asked them
 	}
-	facts := c.facts(st.User, st.Account, st.Current.Session, st.Current.Proofs)
+	facts := s.facts(c, st.User, st.Account, st.Current.Session, st.Current.Proofs)
 	switch d := s.Policy.DecideAction(&facts, policy.RegisterSecurityInfo); d.Action {
 	case policy.Allow:
 		return nil
@@ -83,13 +114,13 @@ func (s *Service) mayChange(c Client, st State) error {
 
 // MayRegister says whether a person without a factor may register one now.
 func (s *Service) MayRegister(c Client, st State) bool {
-	facts := c.facts(st.User, st.Account, st.Current.Session, st.Current.Proofs)
+	facts := s.facts(c, st.User, st.Account, st.Current.Session, st.Current.Proofs)
 	return s.Policy.MayRegister(&facts)
 }
 
 // RegistrationNeeds says what a person lacks who may not register.
 func (s *Service) RegistrationNeeds(c Client, st State) policy.Need {
-	facts := c.facts(st.User, st.Account, st.Current.Session, st.Current.Proofs)
+	facts := s.facts(c, st.User, st.Account, st.Current.Session, st.Current.Proofs)
 	return s.Policy.Needs(&facts)
 }
 
@@ -107,8 +138,8 @@ func (s *Service) Registration(ctx context.Context, c Client) (State, mfa.Challe
 	return st, challenge, err
 }
 
-// FinishRegistration judges the first code of a new authenticator app. If it is right, the app counts, and the person
-// gets a list of recovery codes if he had none, or has used one to get here. The error is ErrStep, ErrWrong, ErrTooMany,
+// FinishRegistration judges the first code of a new authenticator app, or what a new passkey answers. If it is right, the factor
+// counts, and the person gets a list of recovery codes if he had none, or has used one to get here. The error is ErrStep, ErrWrong, ErrTooMany,
 // *throttle.WaitError, or wraps store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, answer string) (State, Cookies, []string, error) {
 	st, challenge, err := s.Registration(ctx, c)
@@ -117,6 +148,20 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 	}
 	if st.Current.Session.ID != sessionID {
 		return st, Cookies{}, nil, ErrStep
+	}
+	method := cmp.Or(challenge.Method, mfa.TOTP) // of a registration that an older version has begun, there is none
+	registrar := s.registrar(method)
+	if registrar == nil {
+		return st, Cookies{}, nil, ErrStep
+	}
+	if method != mfa.TOTP {
+		// A code may be mistyped, and typed again. What is answered to a question is judged once.
+		if challenge, err = s.Pending.Take(ctx, st.Current.Session, c.Now); err != nil {
+			return st, Cookies{}, nil, err
+		}
+		if challenge.Method != method {
+			return st, Cookies{}, nil, ErrStep
+		}
 	}
 	var (
 		codes   []string
@@ -128,25 +173,28 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 	// A lane of the session's own: who sees this page sees the key, so there is nothing to guess, and nobody else's wrong codes may
 	// keep him from replacing what he has lost.
 	lane := "registration-" + sessionID
-	a, judged := s.judge(ctx, c, st.User.ID, mfa.TOTP, lane, func(a *account.Account) (err error) {
+	a, judged := s.judge(ctx, c, st.User.ID, method, lane, func(a *account.Account) (err error) {
 		codes, removed = nil, nil
 		// Sent twice at the same moment, it would become two apps with one key; and what was allowed to somebody without a factor
 		// is not when there is one.
 		if !a.Honors(st.Current.Session) || a.State.Epoch != challenge.Epoch {
 			return ErrStep
 		}
-		if added, err = s.App.FinishRegistration(challenge.State, answer, c.Now); err != nil {
+		if added, err = registrar.FinishRegistration(challenge.State, a.CredentialsOf(method), answer, c.Now); err != nil {
 			return err
 		}
 		added.ID, added.LastUsed = account.NewCredentialID(), c.Now
+		if method == mfa.Passkey {
+			added.Name = s.browserName(c)
+		}
 		if replacing(st) {
 			// What was lost must not work for its finder.
-			removed = slices.Concat(a.CredentialsOf(mfa.TOTP), a.CredentialsOf(mfa.RecoveryCode))
+			removed = slices.Concat(a.CredentialsOf(mfa.Passkey), a.CredentialsOf(mfa.TOTP), a.CredentialsOf(mfa.RecoveryCode))
 			for _, old := range removed {
 				a.Remove(old.ID)
 			}
 		}
-		if len(a.CredentialsOf(mfa.TOTP)) >= MaxApps {
+		if len(a.CredentialsOf(method)) >= most[method] {
 			return ErrTooMany
 		}
 		a.Put(added)
@@ -166,13 +214,13 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		return nil
 	})
 	if judged != nil {
-		s.factorRefused(c, st, mfa.TOTP, judged)
+		s.factorRefused(c, st, method, judged)
 		return st, Cookies{}, nil, judged
 	}
 	for _, old := range removed {
 		s.audit(c, audit.Event{Type: audit.FactorRemoved, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: old.Method, Credential: old.ID, Reason: "replaced"})
 	}
-	s.audit(c, audit.Event{Type: audit.FactorRegistered, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: mfa.TOTP, Credential: added.ID})
+	s.audit(c, audit.Event{Type: audit.FactorRegistered, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: method, Credential: added.ID})
 	if enforced {
 		s.audit(c, audit.Event{Type: audit.PerUserChanged, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Reason: string(mfa.PerUserEnforced)})
 	}
@@ -180,7 +228,7 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 	before := st
 	st, cookie, err := s.elevate(ctx, c, st, a, func(ses *mfa.Session) {
 		// The proof has been spent, on this very change.
-		ses.Proofs = ses.Proofs.With(mfa.Proof{Method: mfa.TOTP, At: c.Now, Credential: added.ID, Spent: true})
+		ses.Proofs = ses.Proofs.With(mfa.Proof{Method: method, At: c.Now, Credential: added.ID, Spent: true})
 	})
 	if err != nil {
 		return st, Cookies{}, nil, err
@@ -196,6 +244,18 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 	}
 	cookies, err := s.finish(c, before, &st, cookie)
 	return st, cookies, codes, err
+}
+
+// browserName is what a person may know a new passkey by later: the browser that it was registered in, and its system.
+func (s *Service) browserName(c Client) string {
+	if s.Describe == nil {
+		return ""
+	}
+	browser, system := s.Describe(c.Hint, c.UserAgent)
+	if browser == "" || system == "" {
+		return cmp.Or(browser, system)
+	}
+	return browser + ", " + system
 }
 
 // replacing says that the person has come with a recovery code, to replace what he has lost.

@@ -62,7 +62,7 @@ func (s *Service) EndSession(ctx context.Context, c Client, id string) error {
 
 // Overview is what the account page shows.
 type Overview struct {
-	Apps          []mfa.Credential // without their data
+	Factors       []mfa.Credential // that last, the strongest first, without their data
 	RecoveryCodes int              // left
 	Sessions      []*mfa.Session
 }
@@ -73,9 +73,9 @@ func (s *Service) Overview(ctx context.Context, st State, now time.Time) (Overvi
 	if err != nil {
 		return Overview{}, err
 	}
-	o := Overview{Apps: a.CredentialsOf(mfa.TOTP)}
-	for i := range o.Apps {
-		o.Apps[i].Data = nil
+	o := Overview{Factors: slices.Concat(a.CredentialsOf(mfa.Passkey), a.CredentialsOf(mfa.TOTP))}
+	for i := range o.Factors {
+		o.Factors[i].Data = nil
 	}
 	for _, list := range a.CredentialsOf(mfa.RecoveryCode) {
 		left, err := recovery.Left(list)

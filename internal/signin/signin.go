@@ -30,9 +30,10 @@ var (
 	// ErrPassword says that user name or password is not right, and not which, nor whether it is something else.
 	ErrPassword = directory.ErrPassword
 
-	// ErrWrong and ErrReplayed judge a code.
+	// ErrWrong, ErrReplayed and ErrCloned judge a code, and what a passkey answers.
 	ErrWrong    = mfa.ErrWrong
 	ErrReplayed = mfa.ErrReplayed
+	ErrCloned   = mfa.ErrCloned
 
 	// ErrStep says that this is not the next step: another tab was faster, the sign-in took too long, or somebody
 	// tries to leave a step out. The person is shown the step that is next.
@@ -65,9 +66,13 @@ const (
 	// Fresh is how old the proof may be that a change of factors is made with.
 	Fresh = 5 * time.Minute
 
-	// MaxApps is how many authenticator apps a user can have.
-	MaxApps = 5
+	// MaxApps and MaxPasskeys are how many authenticator apps and passkeys a user can have.
+	MaxApps     = 5
+	MaxPasskeys = 10
 )
+
+// most is how many credentials of a method a user can have that he registers himself.
+var most = map[mfa.Method]int{mfa.TOTP: MaxApps, mfa.Passkey: MaxPasskeys}
 
 // Service signs people in. Its fields are set once; it is safe for concurrent use.
 type Service struct {
@@ -81,7 +86,7 @@ type Service struct {
 	Policy     *policy.Set
 	Generation *account.Generation
 	Browsers   *Browsers
-	App        mfa.Registrar             // the authenticator app
+	Registrars []mfa.Registrar           // what people can register, the strongest first
 	Factors    map[mfa.Method]mfa.Factor // every method that can be verified
 	Sink       audit.Sink
 
@@ -98,6 +103,7 @@ type Service struct {
 // Client is the browser that somebody signs in with, and what it asks for.
 type Client struct {
 	Host        string // lower case, without port
+	Origin      string // scheme, host and port, as the browser sees them
 	Application string // that he is on the way to; empty: our own pages
 	mfa.Client
 	UserAgent string
@@ -108,9 +114,11 @@ type Client struct {
 	Now       time.Time
 }
 
+func (c Client) site() mfa.Site { return mfa.Site{Host: c.Host, Origin: c.Origin} }
+
 // facts gives what is known of a person who comes with this client, in a session (nil: that has yet to begin).
-func (c Client) facts(user *mfa.User, a *account.Account, s *mfa.Session, proofs mfa.Proofs) policy.Facts {
-	f := gate.Facts(user, a, s, proofs, c.Application, c.Now)
+func (s *Service) facts(c Client, user *mfa.User, a *account.Account, ses *mfa.Session, proofs mfa.Proofs) policy.Facts {
+	f := gate.Facts(user, a, ses, proofs, c.Application, s.Gate.RP(c.Host), c.Now)
 	f.Client = c.Client
 	return f
 }
@@ -135,6 +143,8 @@ type State struct {
 	User     *mfa.User        // nil if nobody is signed in
 	Account  *account.Account // without the factors' data
 	Current  session.Current
+
+	rp string // relying party of the host
 }
 
 // Cookies are what the browser must be given. An empty value leaves what it has.
@@ -177,8 +187,8 @@ func (s *Service) State(ctx context.Context, c Client) (State, error) {
 }
 
 func (s *Service) state(c Client, user *mfa.User, a *account.Account, current session.Current) State {
-	facts := c.facts(user, a, current.Session, current.Proofs)
-	st := State{Decision: s.Policy.Decide(&facts), User: user, Account: a, Current: current}
+	facts := s.facts(c, user, a, current.Session, current.Proofs)
+	st := State{Decision: s.Policy.Decide(&facts), User: user, Account: a, Current: current, rp: s.Gate.RP(c.Host)}
 	switch st.Decision.Action {
 	case policy.Allow:
 		st.Step = Done
@@ -234,7 +244,7 @@ func (st State) Ways(now time.Time) []mfa.Method {
 		return nil // nothing that he could prove would help him
 	}
 	var ways []mfa.Method
-	for _, m := range []mfa.Method{mfa.TOTP, mfa.TemporaryAccessPass, mfa.RecoveryCode} {
+	for _, m := range []mfa.Method{mfa.Passkey, mfa.TOTP, mfa.TemporaryAccessPass, mfa.RecoveryCode} {
 		if m == mfa.RecoveryCode && (!st.Account.Registered() || st.Step == Done) {
 			continue // they stand in for a factor that was lost, to get in; once somebody is, not to change what is his
 		}
@@ -242,7 +252,7 @@ func (st State) Ways(now time.Time) []mfa.Method {
 			continue
 		}
 		if slices.ContainsFunc(st.Account.CredentialsOf(m), func(c mfa.Credential) bool {
-			return m != mfa.TemporaryAccessPass || pass.Usable(c, now)
+			return gate.At(c, st.rp) && (m != mfa.TemporaryAccessPass || pass.Usable(c, now))
 		}) {
 			ways = append(ways, m)
 		}
@@ -270,7 +280,7 @@ func (s *Service) elevate(ctx context.Context, c Client, st State, a *account.Ac
 
 // settle ends the sign-in that a session stands for, if what was proven in it is enough.
 func (s *Service) settle(c Client, user *mfa.User, a *account.Account, ses *mfa.Session) {
-	facts := c.facts(user, a, ses, ses.Proofs)
+	facts := s.facts(c, user, a, ses, ses.Proofs)
 	if s.Policy.Decide(&facts).Action == policy.Allow {
 		ses.Pending = false
 	}

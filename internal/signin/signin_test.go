@@ -149,7 +149,7 @@ func (f *fixture) node() *Service {
 	return &Service{
 		Gate:  &gate.Gate{Sessions: sessions, Accounts: accounts, Users: users, Policy: f.rules},
 		Users: users, Accounts: accounts, Sessions: sessions, Pending: NewPending(f.store, keys), Passwords: passwords, Strangers: throttle.NewAtOnce(100), Policy: f.rules,
-		Generation: generation, Browsers: NewBrowsers(keys), App: app,
+		Generation: generation, Browsers: NewBrowsers(keys), Registrars: []mfa.Registrar{app},
 		Factors: map[mfa.Method]mfa.Factor{mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{}},
 		Sink:    f.events, Verdicts: verdicts, Log: slog.New(slog.DiscardHandler),
 	}
@@ -203,7 +203,7 @@ func (b *browser) verify(m mfa.Method, answer string) (State, error) {
 }
 
 func (b *browser) begin() error {
-	c, err := b.BeginRegistration(b.ctx, b.client(), b.session())
+	c, err := b.BeginRegistration(b.ctx, b.client(), b.session(), mfa.TOTP)
 	b.keep(c)
 	return err
 }
@@ -1024,12 +1024,12 @@ type meeting struct {
 	both  sync.WaitGroup
 }
 
-func (m *meeting) FinishRegistration(state []byte, answer string, now time.Time) (mfa.Credential, error) {
+func (m *meeting) FinishRegistration(state []byte, has []mfa.Credential, answer string, now time.Time) (mfa.Credential, error) {
 	if m.calls.Add(1) <= 2 {
 		m.both.Done()
 		m.both.Wait()
 	}
-	return m.Registrar.FinishRegistration(state, answer, now)
+	return m.Registrar.FinishRegistration(state, has, answer, now)
 }
 
 func TestARegistrationThatIsSentTwiceIsFinishedOnce(t *testing.T) {
@@ -1043,9 +1043,9 @@ func TestARegistrationThatIsSentTwiceIsFinishedOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := &meeting{Registrar: f.App}
+		m := &meeting{Registrar: f.Registrars[0]}
 		m.both.Add(2)
-		f.App = m
+		f.Registrars = []mfa.Registrar{m}
 		code, client, id := (&phone{t: t, key: challenge.Key}).now(), b.client(), b.session()
 		var finished atomic.Int64
 		var wg sync.WaitGroup
@@ -1303,7 +1303,7 @@ func TestWhatWasAllowedWithoutAFactorIsNotWithOne(t *testing.T) {
 		}
 		// Another tab has been let through at the same time, and saves its challenge when the first has finished.
 		before := b.state()
-		late, err := f.App.BeginRegistration(before.User, "hr.example.com", time.Now())
+		late, err := f.Registrars[0].BeginRegistration(before.User, mfa.Site{Host: "hr.example.com"}, nil, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -1373,7 +1373,7 @@ func TestANewTokenReachesTheBrowserAlsoWithAnError(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.Pending = NewPending(readOnly{f.store}, keys)
-		c, err := f.BeginRegistration(b.ctx, b.client(), b.session())
+		c, err := f.BeginRegistration(b.ctx, b.client(), b.session(), mfa.TOTP)
 		wantErr(t, "saving the challenge", err, store.ErrUnavailable)
 		b.keep(c)
 		time.Sleep(time.Minute)

@@ -3,7 +3,9 @@ package signin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
@@ -11,18 +13,60 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
 )
 
-// Verify judges a code of a second factor. sessionID is that of the session that the page was made for: a code typed for one
-// person never counts for another who has signed in since in another tab. The error is ErrStep, ErrWrong, ErrReplayed,
+// BeginVerification has a factor that asks something else each time ask the person, in place of what it asked him before. Verify
+// judges the answer, once. sessionID is that of the session that the page was made for. The error is ErrStep, or wraps
+// store.ErrUnavailable or directory.ErrUnavailable.
+func (s *Service) BeginVerification(ctx context.Context, c Client, sessionID string, method mfa.Method) (State, mfa.Challenge, error) {
+	st, err := s.State(ctx, c)
+	if err != nil {
+		return State{}, mfa.Challenge{}, err
+	}
+	factor, ok := s.Factors[method].(mfa.Challenger)
+	if !ok || !s.mayProve(st, sessionID, method, c.Now) {
+		return st, mfa.Challenge{}, ErrStep
+	}
+	a, err := s.Accounts.Load(ctx, st.User.ID) // with the factors' data
+	if err != nil {
+		return st, mfa.Challenge{}, err
+	}
+	challenge, err := factor.BeginVerification(st.User, c.site(), a.CredentialsOf(method), c.Now)
+	if err != nil {
+		return st, mfa.Challenge{}, fmt.Errorf("beginning verification: %w", err)
+	}
+	challenge.Epoch = a.State.Epoch
+	return st, challenge, s.Pending.Ask(ctx, st.Current.Session, challenge, c.Now)
+}
+
+// mayProve says whether a method is one that the person could prove now, on a page that was made for this session.
+func (s *Service) mayProve(st State, sessionID string, method mfa.Method, now time.Time) bool {
+	inTurn := st.Step != Password && st.Step != Blocked
+	return st.User != nil && inTurn && st.Current.Session.ID == sessionID && st.Current.Latest() && s.Factors[method] != nil && slices.Contains(st.Ways(now), method)
+}
+
+// Verify judges a code of a second factor, or what a passkey answers to BeginVerification. sessionID is that of the session that the page was made for: a code typed for one
+// person never counts for another who has signed in since in another tab. The error is ErrStep, ErrWrong, ErrReplayed, ErrCloned,
 // *throttle.WaitError, or wraps store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method mfa.Method, answer string) (State, Cookies, error) {
 	st, err := s.State(ctx, c)
 	if err != nil {
 		return State{}, Cookies{}, err
 	}
-	factor := s.Factors[method]
-	inTurn := st.Step != Password && st.Step != Blocked
-	if st.User == nil || !inTurn || st.Current.Session.ID != sessionID || !st.Current.Latest() || factor == nil || !slices.Contains(st.Ways(c.Now), method) {
+	if !s.mayProve(st, sessionID, method, c.Now) {
 		return st, Cookies{}, ErrStep
+	}
+	finish := s.Factors[method].Finish
+	if asks, ok := s.Factors[method].(mfa.Challenger); ok {
+		// Taken before it is judged: what was asked once is answered once.
+		challenge, err := s.Pending.Answered(ctx, st.Current.Session, c.Now)
+		if err != nil {
+			return st, Cookies{}, err
+		}
+		if challenge.Method != method || challenge.Epoch != st.Account.State.Epoch {
+			return st, Cookies{}, ErrStep
+		}
+		finish = func(credentials []mfa.Credential, answer string, now time.Time) (mfa.Credential, error) {
+			return asks.FinishVerification(challenge.State, credentials, answer, now)
+		}
 	}
 	lane := s.Browsers.Lane(c.Browser, st.User, st.Account, c.Now)
 	var used mfa.Credential
@@ -30,7 +74,7 @@ func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method
 		if !a.Honors(st.Current.Session) {
 			return ErrStep
 		}
-		if used, err = factor.Finish(a.CredentialsOf(method), answer, c.Now); err != nil {
+		if used, err = finish(a.CredentialsOf(method), answer, c.Now); err != nil {
 			return err
 		}
 		a.Put(used)
@@ -67,7 +111,7 @@ func (s *Service) judge(ctx context.Context, c Client, user mfa.UserID, m mfa.Me
 		switch {
 		case judged == nil:
 			a.SetCodes(m, lane, throttle.Codes{})
-		case errors.Is(judged, ErrWrong), errors.Is(judged, ErrReplayed):
+		case errors.Is(judged, ErrWrong), errors.Is(judged, ErrReplayed), errors.Is(judged, ErrCloned):
 			a.SetCodes(m, lane, counted)
 		default:
 			return judged
@@ -88,11 +132,17 @@ func (s *Service) factorRefused(c Client, st State, m mfa.Method, err error) {
 		e.Reason = "wrong"
 	case errors.Is(err, ErrReplayed):
 		e.Reason = "replayed"
+	case errors.Is(err, ErrCloned):
+		e.Reason = "cloned"
 	case errors.As(err, &wait):
 		e.Type, e.Reason = audit.FactorThrottled, wait.Scope
 	default:
 		return
 	}
 	s.audit(c, e)
+	if m == mfa.Passkey {
+		// Which step of the verification it failed at says whether a browser or an attacker has done something unexpected.
+		s.Log.Info("passkey refused", "user", st.User.Canonical, "reference", c.Reference, "error", err)
+	}
 	s.failed(c, st.User, st.Current.Proofs, audit.Status{ErrorCode: audit.CodeMFADenied, FailureReason: "Authentication failed during strong authentication request."})
 }

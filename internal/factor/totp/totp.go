@@ -55,7 +55,7 @@ var (
 func (Factor) Method() mfa.Method { return mfa.TOTP }
 
 // BeginRegistration makes a key. Challenge.Key is what a person types, Challenge.URI what he scans.
-func (f Factor) BeginRegistration(user *mfa.User, host string, _ time.Time) (mfa.Challenge, error) {
+func (f Factor) BeginRegistration(user *mfa.User, site mfa.Site, _ []mfa.Credential, _ time.Time) (mfa.Challenge, error) {
 	raw := make([]byte, KeySize)
 	rand.Read(raw) // never fails, see crypto/rand
 	key := encoding.EncodeToString(raw)
@@ -63,7 +63,7 @@ func (f Factor) BeginRegistration(user *mfa.User, host string, _ time.Time) (mfa
 	if err != nil {
 		return mfa.Challenge{}, err
 	}
-	return mfa.Challenge{State: state, Key: key, URI: f.uri(user.Name, host, key)}, nil
+	return mfa.Challenge{Method: mfa.TOTP, State: state, Key: key, URI: f.uri(user.Name, site.Host, key)}, nil
 }
 
 // uri writes the Key URI Format that authenticator apps read. The parameters that are not written have the values that
@@ -77,7 +77,7 @@ func (f Factor) uri(account, host, key string) string {
 func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
 // FinishRegistration takes the first code.
-func (f Factor) FinishRegistration(state []byte, answer string, now time.Time) (mfa.Credential, error) {
+func (f Factor) FinishRegistration(state []byte, _ []mfa.Credential, answer string, now time.Time) (mfa.Credential, error) {
 	return f.Finish([]mfa.Credential{{Method: mfa.TOTP, Added: now, Data: state}}, answer, now)
 }
 

@@ -133,7 +133,7 @@ func TestTheRightOneOfSeveralApps(t *testing.T) {
 func TestRegistration(t *testing.T) {
 	user := &mfa.User{Name: "alice+x@example.com"}
 	now := time.Unix(1_700_000_000, 0)
-	ch, err := Factor{Issuer: "Example & Söhne"}.BeginRegistration(user, "hr.example.com", now)
+	ch, err := Factor{Issuer: "Example & Söhne"}.BeginRegistration(user, mfa.Site{Host: "hr.example.com"}, nil, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,11 +148,11 @@ func TestRegistration(t *testing.T) {
 	if err != nil || len(raw) != KeySize {
 		t.Fatalf("key %q: %v", ch.Key, err)
 	}
-	if _, err := (Factor{}).FinishRegistration(ch.State, "12345", now); !errors.Is(err, mfa.ErrWrong) {
+	if _, err := (Factor{}).FinishRegistration(ch.State, nil, "12345", now); !errors.Is(err, mfa.ErrWrong) {
 		t.Fatalf("registered without a code: %v", err)
 	}
 	code := codeAt(t, string(raw), now.Unix()/30)
-	c, err := Factor{}.FinishRegistration(ch.State, code, now)
+	c, err := Factor{}.FinishRegistration(ch.State, nil, code, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestRegistration(t *testing.T) {
 		t.Fatalf("the code of the registration again: %v", err)
 	}
 
-	if ch, err := (Factor{}).BeginRegistration(user, "hr.example.com", now); err != nil || !strings.Contains(ch.URI, "issuer=hr.example.com") {
+	if ch, err := (Factor{}).BeginRegistration(user, mfa.Site{Host: "hr.example.com"}, nil, now); err != nil || !strings.Contains(ch.URI, "issuer=hr.example.com") {
 		t.Fatalf("without an issuer the host stands for it: %s, %v", ch.URI, err)
 	}
 }

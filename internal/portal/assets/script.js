@@ -46,6 +46,64 @@ for (const element of document.querySelectorAll("[data-print]")) {
 	add(element, element.dataset.print, () => { window.print(); });
 }
 
+// WebAuthn speaks in bytes, and pages in base64url.
+const bytes = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+const text = (buffer) => btoa(String.fromCharCode(...new Uint8Array(buffer))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+
+// read gives options as the browser takes them.
+function read(json) {
+	const options = JSON.parse(json);
+	options.challenge = bytes(options.challenge);
+	if (options.user) options.user.id = bytes(options.user.id);
+	for (const list of [options.allowCredentials, options.excludeCredentials]) {
+		for (const credential of list ?? []) credential.id = bytes(credential.id);
+	}
+	return options;
+}
+
+// write gives what the browser answers as the server takes it.
+function write(credential) {
+	const response = {};
+	for (const name of ["clientDataJSON", "attestationObject", "authenticatorData", "signature", "userHandle"]) {
+		if (credential.response[name]) response[name] = text(credential.response[name]);
+	}
+	if (credential.response.getTransports) response.transports = credential.response.getTransports();
+	return JSON.stringify({
+		id: credential.id, rawId: text(credential.rawId), type: credential.type, response,
+		authenticatorAttachment: credential.authenticatorAttachment ?? undefined, clientExtensionResults: credential.getClientExtensionResults(),
+	});
+}
+
+for (const form of document.querySelectorAll("[data-passkey]")) {
+	const button = form.querySelector("button");
+	const say = (what) => {
+		for (const element of form.querySelectorAll("[data-says]")) element.hidden = element.dataset.says !== what;
+	};
+	if (!window.PublicKeyCredential) {
+		say("missing");
+		continue;
+	}
+	const start = async () => {
+		button.disabled = true;
+		say("");
+		try {
+			const options = { publicKey: read(form.dataset.options) };
+			const create = form.dataset.passkey === "create";
+			form.elements.code.value = write(await (create ? navigator.credentials.create(options) : navigator.credentials.get(options)));
+			form.submit();
+		} catch (error) {
+			// InvalidStateError: the authenticator holds one already. Everything else looks alike, so that pages learn nothing.
+			say(error.name === "InvalidStateError" ? "known" : "failed");
+			button.disabled = false;
+			button.focus();
+		}
+	};
+	button.hidden = false;
+	button.addEventListener("click", start);
+	// The press on the page before has led here, and asked for it.
+	if (form.dataset.passkey === "get") start();
+}
+
 // A second press would send a form that the first has used up, and hide its answer.
 for (const form of document.forms) {
 	form.addEventListener("submit", (event) => {
