@@ -36,7 +36,7 @@ func (a *App) importPolicies(m *policy.Model) error {
 		m.Policies = append(m.Policies, imported.Policies...)
 		for _, s := range imported.Strengths {
 			if len(s.AAGUIDs) > 0 {
-				mistakes = append(mistakes, fmt.Errorf("authentication strength %q: it names models of security keys, and security keys are not available in this version of caddy-mfa", s.Name))
+				mistakes = append(mistakes, fmt.Errorf("authentication strength %q: it names models of security keys, which this version of caddy-mfa does not tell apart", s.Name))
 			}
 			// Exports of one tenant have the same ones.
 			if !slices.ContainsFunc(m.Strengths, func(other policy.Strength) bool { return other.Name == s.Name && slices.Equal(other.Combinations, s.Combinations) }) {
