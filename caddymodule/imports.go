@@ -33,13 +33,17 @@ func (a *App) importPolicies(m *policy.Model) error {
 				a.log.Warn("a policy is loaded without what can't be enforced", zap.String("policy", v.DisplayName), zap.String("file", v.File), zap.Strings("parts", v.Parts))
 			}
 		}
+		for _, p := range imported.Policies {
+			if p.Grant.CompliantDevice && a.DeviceRules.Compliant == "" || p.Grant.DomainJoinedDevice && a.DeviceRules.DomainJoined == "" {
+				a.log.Warn("a policy demands a device that no `device_rule` describes, so that nobody has one", zap.String("policy", p.Name))
+			}
+		}
 		m.Policies = append(m.Policies, imported.Policies...)
 		for _, s := range imported.Strengths {
-			if len(s.AAGUIDs) > 0 {
-				mistakes = append(mistakes, fmt.Errorf("authentication strength %q: it names models of security keys, which this version of caddy-mfa does not tell apart", s.Name))
-			}
 			// Exports of one tenant have the same ones.
-			if !slices.ContainsFunc(m.Strengths, func(other policy.Strength) bool { return other.Name == s.Name && slices.Equal(other.Combinations, s.Combinations) }) {
+			if !slices.ContainsFunc(m.Strengths, func(other policy.Strength) bool {
+				return other.Name == s.Name && slices.Equal(other.Combinations, s.Combinations)
+			}) {
 				m.Strengths = append(m.Strengths, policy.Strength{Name: s.Name, Combinations: s.Combinations})
 			}
 		}

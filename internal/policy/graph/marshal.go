@@ -69,14 +69,9 @@ type (
 		Strength *strengthForm `json:"authenticationStrength,omitempty"`
 	}
 	strengthForm struct {
-		ID             string              `json:"id,omitempty"`
-		Name           string              `json:"displayName"`
-		Combinations   []string            `json:"allowedCombinations,omitempty"`
-		Configurations []configurationForm `json:"combinationConfigurations,omitempty"`
-	}
-	configurationForm struct {
-		Applies []string `json:"appliesToCombinations"`
-		AAGUIDs []string `json:"allowedAAGUIDs"`
+		ID           string   `json:"id,omitempty"`
+		Name         string   `json:"displayName"`
+		Combinations []string `json:"allowedCombinations,omitempty"`
 	}
 	sessionForm struct {
 		Frequency  *frequencyForm   `json:"signInFrequency,omitempty"`
@@ -246,9 +241,6 @@ func strengthOf(name string, defined []Strength) *strengthForm {
 	for _, s := range defined {
 		if s.Name == name {
 			form.Combinations = s.Combinations
-			if len(s.AAGUIDs) > 0 {
-				form.Configurations = []configurationForm{{[]string{"fido2"}, s.AAGUIDs}}
-			}
 		}
 	}
 	return form

@@ -14,13 +14,10 @@ type Strength struct {
 	// Combinations are the ways to prove oneself that are strong enough, in the words of Graph's authenticationMethodModes:
 	// "fido2", "password,softwareOath".
 	Combinations []string
-
-	// AAGUIDs are the models of security key that are strong enough, in lower case; empty: all.
-	AAGUIDs []string
 }
 
 func (s *Strength) equal(t Strength) bool {
-	return s.Name == t.Name && slices.Equal(s.Combinations, t.Combinations) && slices.Equal(s.AAGUIDs, t.AAGUIDs)
+	return s.Name == t.Name && slices.Equal(s.Combinations, t.Combinations)
 }
 
 // modes are the ways to prove oneself of which combinations are made.
@@ -96,7 +93,7 @@ func (j *judge) authStrength(v *value) string {
 		s.Combinations = append(s.Combinations, c)
 	}
 	for _, c := range configurations {
-		if !j.configuration(s, c) {
+		if !j.configuration(c) {
 			return ""
 		}
 	}
@@ -104,30 +101,20 @@ func (j *judge) authStrength(v *value) string {
 	return name
 }
 
-// configuration reads which security keys a strength takes.
-func (j *judge) configuration(s *Strength, c *object) bool {
+// configuration refuses what bounds a combination: models of security keys, issuers and policies of certificates.
+func (j *judge) configuration(c *object) bool {
 	if c.empty() {
 		return true
 	}
 	c.take("id")
-	applies, aaguids := c.texts("appliesToCombinations"), c.texts("allowedAAGUIDs")
-	for _, certificate := range []string{"allowedIssuerSkis", "allowedPolicyOIDs", "allowedIssuers"} {
-		if !c.one(certificate).empty() {
-			j.refuse(strengthPath, certificate)
+	c.take("appliesToCombinations")
+	for _, bound := range []string{"allowedAAGUIDs", "allowedIssuerSkis", "allowedPolicyOIDs", "allowedIssuers"} {
+		if !c.one(bound).empty() {
+			j.refuse(strengthPath, bound)
 			return false
 		}
 	}
 	c.rest()
-	if len(aaguids) == 0 {
-		return true
-	}
-	if len(applies) != 1 || !strings.EqualFold(applies[0], "fido2") || s.AAGUIDs != nil {
-		j.refuse(strengthPath, "combinationConfigurations")
-		return false
-	}
-	for _, a := range aaguids {
-		s.AAGUIDs = append(s.AAGUIDs, strings.ToLower(a))
-	}
 	return true
 }
 
