@@ -43,8 +43,8 @@ func (s *Service) mayProve(st State, sessionID string, method mfa.Method, now ti
 	return st.User != nil && inTurn && st.Current.Session.ID == sessionID && st.Current.Latest() && s.Factors[method] != nil && slices.Contains(st.Ways(now), method)
 }
 
-// Verify judges a code of a second factor, or what a passkey answers to BeginVerification. sessionID is that of the session that the page was made for: a code typed for one
-// person never counts for another who has signed in since in another tab. The error is ErrStep, ErrWrong, ErrReplayed, ErrCloned,
+// Verify judges a code of a second factor, or what a passkey answers to BeginVerification. sessionID is that of the session that the
+// page was made for: a code typed for one person never counts for another who has signed in since in another tab. The error is ErrStep, ErrWrong, ErrReplayed, ErrCloned,
 // *throttle.WaitError, or wraps store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method mfa.Method, answer string) (State, Cookies, error) {
 	st, err := s.State(ctx, c)
