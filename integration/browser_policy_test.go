@@ -466,8 +466,8 @@ func TestEveryPageOfPolicyCanBeUsedByEverybody(t *testing.T) {
 	p := lab.Start(t, up.Address, lab.Options{Site: site, Global: `help "Service desk, room 12, phone 1234"
 		security_defaults off
 		device_rule compliant "certificate.issuer -eq 'CN=Example Devices CA'"
-		strength keys {
-			combinations fido2
+		strength smart_cards {
+			combinations x509CertificateMultiFactor
 		}
 		terms house_rules {
 			version 1
@@ -485,11 +485,11 @@ func TestEveryPageOfPolicyCanBeUsedByEverybody(t *testing.T) {
 			applications Payroll
 			grant compliant_device
 		}
-		policy "Keys" {
+		policy "Smart cards" {
 			state enabled
 			users all
 			applications Vault
-			grant strength:keys
+			grant strength:smart_cards
 		}
 		policy "Nobody" {
 			state enabled
