@@ -2,6 +2,7 @@ package legacy
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -60,7 +61,7 @@ func Inspect(r *Request) Finding {
 	case !modern && isRPC(r.Method):
 		f.Class = RPCHTTP
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header["Content-Type"] != nil {
+	if f.Class != Malformed && f.Class != UserInfo && (r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header["Content-Type"] != nil) {
 		f.expectBody(r, modern)
 	}
 	if f.Class == None && r.Query != "" && (r.Method == http.MethodGet || r.Method == http.MethodHead) && queryCredential(r.Query) {
@@ -109,19 +110,9 @@ func (f *Finding) expectBody(r *Request, modern bool) {
 }
 
 func matchesLogin(path reading, logins []string) bool {
-	for _, login := range logins {
+	return slices.ContainsFunc(logins, func(login string) bool {
 		prefix, below := strings.CutSuffix(login, "*")
 		want := readPath(prefix)
-		if len(path) < len(want) || !below && len(path) != len(want) {
-			continue
-		}
-		same := true
-		for i := range want {
-			same = same && path[i] == want[i]
-		}
-		if same {
-			return true
-		}
-	}
-	return false
+		return len(path) >= len(want) && (below || len(path) == len(want)) && slices.Equal(path[:len(want)], want)
+	})
 }
