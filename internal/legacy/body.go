@@ -2,6 +2,7 @@ package legacy
 
 import (
 	"bytes"
+	"io"
 	"mime"
 	"mime/multipart"
 	"strings"
@@ -48,19 +49,30 @@ func hasSuffixFold(s, suffix string) bool {
 // credential leaves the Finding as it was. What can't be read is taken for what its path says; where the path says nothing, a
 // body in an unknown coding is malformed.
 func InspectBody(f Finding, contentType, contentEncoding string, prefix []byte, whole bool) Finding {
-	f.Body = false
+	f.inspectBody(contentType, contentEncoding, prefix, whole)
+	if f.Class != None && f.Client == "" {
+		f.Client = family(f.agent)
+	}
+	f.Body, f.hint, f.agent = false, None, ""
+	return f
+}
+
+func (f *Finding) inspectBody(contentType, contentEncoding string, prefix []byte, whole bool) {
+	if f.Class == Malformed || f.Class == UserInfo {
+		return
+	}
 	if len(prefix) > MaxBody {
 		prefix, whole = prefix[:MaxBody], false
 	}
 	l := look{complete: whole}
 	l.body(contentType, prefix)
 	if l.class() == None && encoded(contentEncoding) && len(prefix) > 0 {
-		decoded, stopped, known := decompress(contentEncoding, prefix)
+		decoded, all, known := decompress(contentEncoding, prefix)
 		if !known && f.Class == None && f.hint == None {
 			f.Class = Malformed
-			return f
+			return
 		}
-		l.complete = known && whole && !stopped
+		l = look{complete: known && whole && all}
 		l.body(contentType, decoded)
 	}
 	class := l.class()
@@ -68,8 +80,6 @@ func InspectBody(f Finding, contentType, contentEncoding string, prefix []byte, 
 		class = ROPC
 	}
 	switch {
-	case f.Class == Malformed, f.Class == UserInfo:
-		return f
 	case class == ROPC:
 		// The header of such a request names the program, and the body the user: RFC 6749, sections 2.3.1 and 4.3.2.
 		f.Class, f.Basic, f.User = ROPC, nil, plainName(l.user)
@@ -80,10 +90,7 @@ func InspectBody(f Finding, contentType, contentEncoding string, prefix []byte, 
 		}
 	case f.hint == FormLogin && f.User == "":
 		f.User = plainName(l.login)
-	case f.Class == XMLRPC && f.User == "":
-		f.User = plainName(l.user)
 	}
-	return f
 }
 
 // look is what was seen in a body.
@@ -141,18 +148,19 @@ func (l *look) multipart(contentType string, b []byte) {
 		l.complete = false
 		return
 	}
-	l.complete = l.complete && bytes.Contains(b, []byte("--"+boundary+"--"))
 	parts := multipart.NewReader(bytes.NewReader(b), boundary)
 	for range maxParts {
 		part, err := parts.NextPart()
 		if err != nil {
+			// The end of the body is that of its parts only behind the last boundary.
+			l.complete = l.complete && err == io.EOF && bytes.Contains(b, []byte("--"+boundary+"--"))
 			return
 		}
 		limit := maxField
 		if media == "multipart/related" {
 			limit = MaxBody
 		}
-		value := readAll(part, limit)
+		value, _ := readAll(part, limit)
 		if name := part.FormName(); name != "" {
 			l.field(name, string(value))
 		} else if value = bytes.TrimLeft(toUTF8(value), " \t\r\n"); bytes.HasPrefix(value, []byte("<")) {

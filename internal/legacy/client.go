@@ -36,8 +36,7 @@ var families = []struct{ token, name string }{
 const maxAgent = 512
 
 // family is that of the client that says so of itself.
-func family(h http.Header) string {
-	agent := first(h["User-Agent"])
+func family(agent string) string {
 	if agent == "" {
 		return "none"
 	}

@@ -27,7 +27,7 @@ type Finding struct {
 	Scheme Class
 
 	User    string      // as typed, if it can be read; anybody can claim any
-	Basic   *Credential // exactly one well-formed Basic credential and nothing beside it: only that can be verified
+	Basic   *Credential // exactly one well-formed Basic credential, and no other in the head: only that can be verified
 	Client  string      // the client's family by its User-Agent, from a fixed list, "other" or "none"; empty where nothing else is found
 	Dialect Dialect     // what the answer must look like
 
@@ -35,7 +35,8 @@ type Finding struct {
 	// path of XML-RPC have their class before.
 	Body bool
 
-	hint Class // what a body is taken for that can't be read
+	hint  Class  // what a body is taken for that can't be read
+	agent string // the User-Agent, while there is no Client
 }
 
 // Inspect reads a request's head.
@@ -68,8 +69,11 @@ func Inspect(r *Request) Finding {
 		f.Class = QueryCred
 	}
 	f.Dialect = r.dialect()
-	if f.Class != None || f.Body || f.Dialect != Plain {
-		f.Client = family(r.Header)
+	switch agent := first(r.Header["User-Agent"]); {
+	case f.Class != None || f.Dialect != Plain:
+		f.Client = family(agent)
+	case f.Body:
+		f.agent = agent
 	}
 	return f
 }
