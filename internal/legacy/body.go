@@ -120,18 +120,19 @@ func (l *look) body(contentType string, b []byte) {
 	if inParts {
 		l.multipart(contentType, b)
 	}
-	b = bytes.TrimLeft(toUTF8(b), " \t\r\n")
-	if len(b) == 0 || inParts && b[0] != '<' {
+	text := bytes.TrimLeft(toUTF8(b), " \t\r\n")
+	if len(text) == 0 || inParts && text[0] != '<' {
 		return
 	}
-	switch xml, json := b[0] == '<', b[0] == '{' || b[0] == '['; {
+	xml, json := text[0] == '<', text[0] == '{' || text[0] == '['
+	switch {
 	case xml || hasSuffixFold(media, "xml"):
-		l.xml(b)
+		l.xml(text)
 	case json || hasSuffixFold(media, "json"):
-		l.json(string(b))
+		l.json(string(text))
 	}
-	if b[0] != '<' && b[0] != '{' && b[0] != '[' || hasSuffixFold(media, "form-urlencoded") {
-		l.form(string(b))
+	if !xml && !json || hasSuffixFold(media, "form-urlencoded") {
+		l.form(string(b)) // which knows no other encoding
 	}
 }
 
