@@ -252,8 +252,12 @@ func TestABodyBesideACredentialInTheHead(t *testing.T) {
 		return Inspect(&Request{Method: "POST", Asked: path, Rewritten: path, Header: http.Header{"Authorization": {"Basic Ym9iOnB3"}}})
 	}
 	f := InspectBody(basic("/oauth/token"), formType, "", []byte("grant_type=password&username=alice&password=x"), true)
-	if f.Class != ROPC || f.Scheme != Basic || f.User != "alice" || f.Basic != nil {
+	if f.Class != ROPC || f.Scheme != None || f.User != "alice" || f.Basic != nil {
 		t.Errorf("a password grant names a program in its head, and that is no user: %+v", f)
+	}
+	f = InspectBody(basic("/a"), formType, "", []byte("grant_type=password&username=alice&password=x"), true)
+	if f.Class != ROPC || f.Scheme != Basic || f.User != "alice" || f.Basic != nil {
+		t.Errorf("where no tokens are given, the head may name a user: %+v", f)
 	}
 	f = InspectBody(basic("/oauth/token"), formType, "", []byte("grant_type=refresh_token"), true)
 	if f.Class != Basic || f.User != "bob" || f.Basic == nil {

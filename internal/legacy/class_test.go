@@ -1,6 +1,10 @@
 package legacy
 
-import "testing"
+import (
+	"os"
+	"strings"
+	"testing"
+)
 
 func TestClassesAreReadAsTheyAreWritten(t *testing.T) {
 	seen := map[Class]bool{}
@@ -35,5 +39,23 @@ func TestNobodyElsesListChangesTheClasses(t *testing.T) {
 	Classes()[0] = None
 	if Classes()[0] != Basic {
 		t.Fatal("Classes gives its own list away")
+	}
+}
+
+func TestEveryClassIsInTheGuide(t *testing.T) {
+	page, err := os.ReadFile("../../docs/legacy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range Classes() {
+		listed := false
+		for line := range strings.Lines(string(page)) {
+			if name, _, ok := strings.Cut(strings.TrimPrefix(line, "| "), " | "); ok && strings.HasPrefix(line, "| `") {
+				listed = listed || strings.Contains(name, "`"+string(c)+"`")
+			}
+		}
+		if !listed {
+			t.Errorf("%q is not in the table", c)
+		}
 	}
 }

@@ -23,7 +23,8 @@ type Finding struct {
 	// the credential. A malformed credential is nothing else.
 	Class Class
 
-	// Scheme is how the credential is carried: the class of the Authorization header or of X-WSSE. None: not in a header.
+	// Scheme is how the credential is carried: the class of the Authorization header or of X-WSSE. None: not in a header. One that
+	// is refused by itself wins over one that is reported.
 	Scheme Class
 
 	User    string      // as typed, if it can be read; anybody can claim any
