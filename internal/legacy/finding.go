@@ -87,8 +87,8 @@ func (f *Finding) expectBody(r *Request, modern bool) {
 	for _, t := range types {
 		f.Body = f.Body || worthReading(t)
 	}
-	if isDAV(r.Method) {
-		f.Body = false
+	if isDAV(r.Method) || strings.EqualFold(r.Method, http.MethodOptions) {
+		f.Body = false // what is asked for, in XML
 	}
 	if !post {
 		return

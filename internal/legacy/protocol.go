@@ -104,10 +104,11 @@ func isDAV(method string) bool {
 	return slices.ContainsFunc(davMethods, func(m string) bool { return strings.EqualFold(m, method) })
 }
 
-// webDAV knows file shares, calendars and address books.
+// webDAV knows file shares, calendars and address books. Their programs begin by asking what there is; a browser's preflight has no
+// credential.
 func (r *Request) webDAV(path reading) bool {
 	h := r.Header
-	return isDAV(r.Method) || h["Depth"] != nil || h["Destination"] != nil || h["Lock-Token"] != nil || h["Translate"] != nil ||
+	return isDAV(r.Method) || strings.EqualFold(r.Method, http.MethodOptions) || h["Depth"] != nil || h["Destination"] != nil || h["Lock-Token"] != nil || h["Translate"] != nil ||
 		mentions(h, "locktoken:", "If") || mentions(h, "text/calendar", "Content-Type") || mentions(h, "text/vcard", "Content-Type") ||
 		path.at(0) == ".well-known" && (path.at(1) == "caldav" || path.at(1) == "carddav")
 }
