@@ -22,7 +22,8 @@ func (r *Request) protocol() Class {
 		class Class
 		speak func(*Request, reading) bool
 	}{
-		{Git, (*Request).git}, {Subversion, (*Request).svn}, {FrontPage, (*Request).frontPage}, {Packages, (*Request).packages}, {XMLRPC, (*Request).xmlrpc}, {WebDAV, (*Request).webDAV},
+		{Git, (*Request).git}, {Subversion, (*Request).svn}, {FrontPage, (*Request).frontPage}, {Packages, (*Request).packages},
+		{XMLRPC, (*Request).xmlrpc}, {WebDAV, (*Request).webDAV},
 	} {
 		if slices.ContainsFunc(readings, func(path reading) bool { return p.speak(r, path) }) {
 			return p.class
@@ -108,8 +109,9 @@ func isDAV(method string) bool {
 // credential.
 func (r *Request) webDAV(path reading) bool {
 	h := r.Header
-	return isDAV(r.Method) || strings.EqualFold(r.Method, http.MethodOptions) || h["Depth"] != nil || h["Destination"] != nil || h["Lock-Token"] != nil || h["Translate"] != nil ||
-		mentions(h, "locktoken:", "If") || mentions(h, "text/calendar", "Content-Type") || mentions(h, "text/vcard", "Content-Type") ||
+	return isDAV(r.Method) || strings.EqualFold(r.Method, http.MethodOptions) ||
+		h["Depth"] != nil || h["Destination"] != nil || h["Lock-Token"] != nil || h["Translate"] != nil || mentions(h, "locktoken:", "If") ||
+		mentions(h, "text/calendar", "Content-Type") || mentions(h, "text/vcard", "Content-Type") ||
 		path.at(0) == ".well-known" && (path.at(1) == "caldav" || path.at(1) == "carddav")
 }
 

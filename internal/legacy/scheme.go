@@ -41,10 +41,7 @@ func (f *Finding) carry(values []string) (modern bool) {
 			f.Basic = c.basic
 		}
 		if f.Scheme == None || c.class == Malformed || f.Scheme.Reported() && !c.class.Reported() {
-			f.Scheme = c.class
-		}
-		if f.User == "" {
-			f.User = c.user
+			f.Scheme, f.User = c.class, c.user
 		}
 	}
 	return modern
