@@ -3,8 +3,6 @@ package inventory
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -38,7 +36,7 @@ const (
 type batch struct {
 	number int64
 	rows   map[key]*tally
-	uses   map[string]*tally
+	uses   map[ExceptionName]*tally
 }
 
 func (b *batch) count() (n int) {
@@ -54,7 +52,7 @@ func (i *Inventory) take() *batch {
 		return nil
 	}
 	i.sequence++
-	b := &batch{i.sequence, map[key]*tally{}, map[string]*tally{}}
+	b := &batch{i.sequence, map[key]*tally{}, map[ExceptionName]*tally{}}
 	move(b.rows, i.dirty)
 	move(b.uses, i.dirtyUses)
 	return b
@@ -70,11 +68,6 @@ func move[K comparable](to, from map[K]*tally) {
 	}
 }
 
-func useRecord(name string) string {
-	sum := sha256.Sum256([]byte(name))
-	return usePrefix + hex.EncodeToString(sum[:16])
-}
-
 // commit writes a batch, once: after an error it may be called again.
 func (i *Inventory) commit(ctx context.Context, b *batch) error {
 	own := processPrefix + i.process
@@ -84,7 +77,7 @@ func (i *Inventory) commit(ctx context.Context, b *batch) error {
 		keys = append(keys, k.record())
 	}
 	for _, name := range names {
-		keys = append(keys, useRecord(name))
+		keys = append(keys, name.record())
 	}
 	now := time.Now()
 	return store.Modify(ctx, i.store, partition, keys, false, func(records []store.Record) ([]store.Change, error) {
@@ -107,7 +100,7 @@ func (i *Inventory) commit(ctx context.Context, b *batch) error {
 			old := records[1+len(rows)+n]
 			u, err := parseUse(old)
 			if err != nil {
-				u = &Use{Name: name, Since: now.UTC().Round(time.Millisecond)}
+				u = &Use{ExceptionName: name, Since: now.UTC().Round(time.Millisecond)}
 			}
 			u.count(b.uses[name])
 			changes = append(changes, store.Change{Key: old.Key, If: old.Version, Value: marshal(u), Expires: now.Add(keepUse)})

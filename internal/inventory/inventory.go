@@ -35,7 +35,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
 )
 
@@ -83,8 +82,8 @@ type Settings struct {
 	// ShowUnknown keeps such names as they are.
 	ShowUnknown bool
 
-	// Exceptions are those that are configured, by name.
-	Exceptions []string
+	// Exceptions are those that are configured.
+	Exceptions []ExceptionName
 
 	Log     *slog.Logger
 	Dropped func(n int) // is told when n sightings could not be kept; must not block
@@ -99,15 +98,15 @@ type Inventory struct {
 
 	mu       sync.Mutex
 	incoming map[key]*tally
-	uses     map[string]*tally // of exceptions
-	known    map[string]bool   // names, as they were typed, that a directory knew a moment ago
-	ended    bool              // Run has returned
+	uses     map[ExceptionName]*tally
+	known    map[string]bool // names, as they were typed, that a directory knew a moment ago
+	ended    bool            // Run has returned
 
 	// What only Run touches.
 	rows      rows
-	dirty     map[key]*tally    // to be written
-	dirtyUses map[string]*tally // to be written
-	batch     *batch            // that was tried to be written
+	dirty     map[key]*tally           // to be written
+	dirtyUses map[ExceptionName]*tally // to be written
+	batch     *batch                   // that was tried to be written
 	sequence  int64
 	looked    time.Time // when the rows in the store were read
 	forgotten time.Time // when known was begun anew
@@ -126,15 +125,10 @@ func New(s store.Store, settings Settings) *Inventory {
 	if settings.Known == nil {
 		settings.Known = func(context.Context, string) (string, bool) { return "", false }
 	}
-	names := make([]string, len(settings.Exceptions))
-	for n, name := range settings.Exceptions {
-		names[n] = audit.Plain(name, maxName)
-	}
-	settings.Exceptions = names
 	return &Inventory{
 		store: s, settings: settings, process: rand.Text(), wake: make(chan struct{}, 1),
-		incoming: map[key]*tally{}, uses: map[string]*tally{}, known: map[string]bool{},
-		dirty: map[key]*tally{}, dirtyUses: map[string]*tally{},
+		incoming: map[key]*tally{}, uses: map[ExceptionName]*tally{}, known: map[string]bool{},
+		dirty: map[key]*tally{}, dirtyUses: map[ExceptionName]*tally{},
 	}
 }
 
@@ -178,7 +172,7 @@ func (i *Inventory) Add(s Sighting) {
 	}
 	t.add(&s, at)
 	if s.Exception != "" {
-		name := audit.Plain(s.Exception, maxName)
+		name := NameException(s.Application, s.Exception)
 		use := i.uses[name]
 		if use == nil && len(i.uses) < maxIncoming {
 			use = &tally{}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,7 +80,7 @@ func suite(t *testing.T, open func(t *testing.T) func() store.Store) {
 			t.Fatalf("\n got %+v\nwant %+v", got, want)
 		}
 		uses, err := i.Uses(t.Context())
-		if u := uses["scanner"]; err != nil || len(uses) != 1 || u.Count != 1 || !u.LastUsed.Equal(at(9)) {
+		if u := uses[ExceptionName{"wiki", "scanner"}]; err != nil || len(uses) != 1 || u.Count != 1 || !u.LastUsed.Equal(at(9)) {
 			t.Errorf("uses are %+v, %v", uses, err)
 		}
 	})
@@ -551,23 +552,48 @@ func TestPasswordInPlaceOfANameIsNotKept(t *testing.T) {
 
 func TestExceptionsAreKnownFromWhenTheyAreConfigured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		i := newInventory(store.NewMemory(), Settings{Exceptions: []string{"scanner", "backup"}})
+		scanner, backup := ExceptionName{"wiki", "scanner"}, ExceptionName{"wiki", "backup"}
+		i := newInventory(store.NewMemory(), Settings{Exceptions: []ExceptionName{scanner, backup}})
 		begun := time.Now().UTC()
-		write(t, i)
-		time.Sleep(40 * day)
-		s := seen("alice", 0)
-		s.At, s.Verdict, s.Exception = time.Time{}, Exception, "backup"
-		i.Add(s)
-		write(t, i)
+		use := func() {
+			s := seen("alice", 0)
+			s.At, s.Verdict, s.Exception = time.Time{}, Exception, "backup"
+			i.Add(s)
+			write(t, i)
+		}
+		use()
+		time.Sleep(20 * day)
+		use()
 		uses, err := i.Uses(t.Context())
 		if err != nil || len(uses) != 2 {
 			t.Fatalf("%+v, %v", uses, err)
 		}
-		if u := uses["scanner"]; !u.Since.Equal(begun) || !u.LastUsed.IsZero() || u.Count != 0 {
+		if u := uses[scanner]; !u.Since.Equal(begun) || !u.LastUsed.IsZero() || u.Count != 0 {
 			t.Errorf("the scanner: %+v", u)
 		}
-		if u := uses["backup"]; !u.Since.Equal(begun) || !u.LastUsed.Equal(begun.Add(40*day)) || u.Count != 1 {
+		if u := uses[backup]; !u.Since.Equal(begun) || !u.LastUsed.Equal(begun.Add(20*day)) || u.Count != 2 {
 			t.Errorf("the backup: %+v", u)
+		}
+		for reason, tc := range map[string]struct {
+			of    ExceptionName
+			after time.Duration // since it was configured
+			until time.Duration
+			want  []Note
+		}{
+			"all is well":                      {backup, 20 * day, 40 * day, nil},
+			"its end is two weeks away":        {backup, 20 * day, 34 * day, nil},
+			"its end is nearer":                {backup, 20 * day, 34*day - 1, []Note{Ends}},
+			"it ends now":                      {backup, 20 * day, 20 * day, []Note{Ended}},
+			"it has ended, and nobody uses it": {scanner, 90 * day, 20 * day, []Note{Ended}},
+			"it was used a month ago":          {backup, 50 * day, 90 * day, []Note{IsUnused}},
+			"almost":                           {backup, 50*day - 1, 90 * day, nil},
+			"nobody has ever used it":          {scanner, 30 * day, 90 * day, []Note{IsUnused}},
+			"nor will":                         {scanner, 30 * day, 40 * day, []Note{Ends, IsUnused}},
+			"nothing is known of it":           {ExceptionName{"hr", "scanner"}, 90 * day, 190 * day, nil},
+		} {
+			if got := uses[tc.of].Notes(begun.Add(tc.until), begun.Add(tc.after)); !slices.Equal(got, tc.want) {
+				t.Errorf("%s: %v, want %v", reason, got, tc.want)
+			}
 		}
 	})
 }

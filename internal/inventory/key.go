@@ -3,6 +3,7 @@ package inventory
 import (
 	"crypto/sha256"
 	"encoding/base32"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -48,16 +49,20 @@ func (k key) isOther() bool { return k.path == Other && k.user == Other && !k.kn
 
 // record names the row in the store.
 func (k key) record() string {
-	h := sha256.New()
 	known := "unknown"
 	if k.known {
 		known = "known"
 	}
-	for _, text := range []string{k.class, k.application, k.path, known, k.user, k.client, k.addresses.String()} {
-		h.Write([]byte(text))
-		h.Write([]byte{0}) // which Plain has taken out of every text
+	return rowPrefix + digest(k.class, k.application, k.path, known, k.user, k.client, k.addresses.String())
+}
+
+// digest is a short name for what some texts say together.
+func digest(texts ...string) string {
+	h := sha256.New()
+	for _, text := range texts {
+		fmt.Fprintf(h, "%d:%s", len(text), text)
 	}
-	return rowPrefix + strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:20]))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:20]))
 }
 
 // maxSegment is the length of the longest folder that is kept. Longer ones are tokens rather than names.

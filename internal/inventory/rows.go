@@ -63,7 +63,7 @@ func (i *Inventory) fold(ctx context.Context) {
 	now := time.Now()
 	i.mu.Lock()
 	incoming, uses := i.incoming, i.uses
-	i.incoming, i.uses = map[key]*tally{}, map[string]*tally{}
+	i.incoming, i.uses = map[key]*tally{}, map[ExceptionName]*tally{}
 	if now.Sub(i.forgotten) >= knownInterval {
 		clear(i.known)
 		i.forgotten = now

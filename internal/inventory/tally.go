@@ -7,8 +7,10 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 )
 
-// maxExceptions is how many exceptions a row names.
-const maxExceptions = 8
+const (
+	maxExceptions = 8    // that a row names
+	maxException  = 1024 // bytes in the name of one
+)
 
 // tally counts sightings.
 type tally struct {
@@ -30,7 +32,7 @@ func (t *tally) add(s *Sighting, at time.Time) {
 		t.would[i]++
 	}
 	if s.Exception != "" {
-		t.except(audit.Plain(s.Exception, maxName), 1)
+		t.except(audit.Plain(s.Exception, maxException), 1)
 	}
 }
 
