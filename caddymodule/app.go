@@ -337,8 +337,11 @@ func (a *App) start() (*runtime, error) {
 		d.OnChange(func() { rt.connections.Recheck(mfa.UserID{}) })
 		rt.done.Go(func() { d.Run(running) })
 	}
-	a.inventory = a.newInventory(keys, dirs)
-	rt.done.Go(func() { a.inventory.Run(running) })
+	if !a.LegacyReport.Off {
+		a.inventory = a.newInventory(keys, dirs)
+		rt.done.Go(func() { a.inventory.Run(running) })
+		rt.done.Go(func() { a.watchExceptions(running) })
+	}
 	if a.signIns != nil {
 		rt.done.Go(func() { a.signIns.Run(running) })
 	}

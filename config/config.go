@@ -78,6 +78,9 @@ type Config struct {
 
 	// The sign-in log, which `mfa sign-ins` reads. It is kept where accounts are. Default: on.
 	SignInLog SignInLog `json:"sign_in_log,omitzero"`
+
+	// Who still uses legacy authentication, which `mfa legacy report` shows. It is kept where accounts are. Default: on.
+	LegacyReport LegacyInventory `json:"legacy_report,omitzero"`
 }
 
 // Session says how long a session lasts.
@@ -267,6 +270,7 @@ func (c *Config) SetDefaults() {
 	}
 	setDefault(&c.SignInLog.Keep, Duration(DefaultSignInLogKeep))
 	setDefault(&c.SignInLog.Max, DefaultSignInLogMax)
+	setDefault(&c.LegacyReport.Keep, Duration(DefaultLegacyReportKeep))
 	for _, d := range c.Users {
 		if d.File != nil {
 			setDefault(&d.File.Name, "file")

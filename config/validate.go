@@ -129,6 +129,7 @@ func (c *Config) Validate() Problems {
 	c.validatePolicy(&ps)
 	c.validateServiceTokens(&ps)
 	c.SignInLog.validate(&ps)
+	c.LegacyReport.validate(&ps)
 	return ps
 }
 
