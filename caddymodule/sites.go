@@ -13,6 +13,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/inventory"
+	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
 )
 
 // checkSites looks at what can only be seen when app and sites are there: that every application has a name, that its pages can
@@ -55,6 +58,9 @@ func (a *App) checkSites() error {
 	defer a.mu.Unlock()
 	for _, h := range a.handlers {
 		h.requests = newRequestCounters(h.gated.Name) // the name is known now
+		if !h.PagesOnly {
+			legacyTotal.WithLabelValues(h.gated.Name, string(legacy.Basic), inventory.Blocked) // a counter that isn't there can't rise
+		}
 		if !found[h] && !h.PagesOnly {
 			mistakes = append(mistakes, fmt.Errorf("mfa %s: it stands where it would judge answers and not requests (`handle_errors`, `handle_response`); put it into the site, before what it is to guard", h.gated.Name))
 		}

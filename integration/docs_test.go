@@ -436,9 +436,12 @@ func TestEveryOptionIsDocumented(t *testing.T) {
 		sign_in_log {
 			nonsense
 		}
+		legacy_report {
+			nonsense
+		}
 	}
 }
-`: {"Global option", "store redis", "session", "registration", "users file", "factor totp", "security_defaults", "policy", "policies import", "named_location", "strength", "terms", "per_user_mfa", "sign_in_log"},
+`: {"Global option", "store redis", "session", "registration", "users file", "factor totp", "security_defaults", "policy", "policies import", "named_location", "strength", "terms", "per_user_mfa", "sign_in_log", "legacy_report"},
 		`{
 	mfa {
 		users file users.yaml
