@@ -24,6 +24,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/admin"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory/file"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/watched"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/totp"
@@ -55,7 +56,7 @@ type App struct {
 	secrets     [][]byte
 	sessions    storeModule
 	accounts    storeModule
-	directories []*file.Directory
+	directories []*watched.Directory
 	rules       *policy.Set
 	devices     deviceRules
 	countries   *geoip.Countries // nil: none configured
