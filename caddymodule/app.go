@@ -24,6 +24,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/admin"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory/file"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/htpasswd"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory/watched"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
@@ -136,13 +137,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return errors.New(needsSecret)
 	}
 	for _, d := range a.Users {
-		dir := file.New(d.File.Name, d.File.Path, hashing(), a.slog)
-		if err := dir.Load(); err != nil {
-			path := d.File.Path
-			if absolute, absErr := filepath.Abs(path); absErr == nil {
-				path = absolute // who runs `caddy-mfa` from another folder must see where it was looked for
-			}
-			return fmt.Errorf("users file %s:\n%w", path, err)
+		dir, err := a.directory(d)
+		if err != nil {
+			return err
 		}
 		a.directories = append(a.directories, dir)
 	}
@@ -160,6 +157,25 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.sink = newSink(a.log, a.signIns)
 	return registerMetrics(ctx.GetMetricsRegistry())
+}
+
+// directory makes a directory of what is configured, and reads it.
+func (a *App) directory(d config.Directory) (dir *watched.Directory, err error) {
+	var what, path string
+	if h := d.Htpasswd; h != nil {
+		what, path = "htpasswd file", h.Path
+		dir = htpasswd.New(htpasswd.Settings{Name: h.Name, Path: path, Groups: h.Groups, WeakUntil: h.WeakHashesUntil.Time}, hashing(), a.slog)
+	} else {
+		what, path = "users file", d.File.Path
+		dir = file.New(d.File.Name, path, hashing(), a.slog)
+	}
+	if err := dir.Load(); err != nil {
+		if absolute, absErr := filepath.Abs(path); absErr == nil {
+			path = absolute // who runs `caddy-mfa` from another folder must see where it was looked for
+		}
+		return nil, fmt.Errorf("%s %s:\n%w", what, path, err)
+	}
+	return dir, nil
 }
 
 func (a *App) provisionStores() error {

@@ -34,7 +34,7 @@ var notYet = map[string]bool{
 	"strengths[].aaguids": true, "per_user_mfa.remember_browser": true,
 	"session.remember": true, "session.remember_browser": true,
 	"factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
-	"users.ldap": true, "users.htpasswd": true,
+	"users.ldap": true,
 	"store.redis.cluster": true, "store.redis.sentinel": true,
 	"application.with_session": true, "application.upstream_basic": true,
 }
@@ -231,6 +231,11 @@ func (p *parser) text(field *string, example string) option {
 //		}
 //		users file <file> {
 //			name <name>
+//		}
+//		users htpasswd <file> {
+//			name        <name>
+//			groups      <file>
+//			weak_hashes until <day>
 //		}
 //		factor totp {
 //			issuer <text>
@@ -429,16 +434,42 @@ func (p *parser) users(c *config.Config) option {
 		case len(args) > 0 && notYet["users."+args[0]]:
 			p.wrong(d, "`users %s` is not available in this version of caddy-mfa", args[0])
 			return
-		case len(args) > 0 && args[0] != "file":
-			p.wrong(d, "there is no kind of directory %q; want `file`", args[0])
+		case len(args) > 0 && args[0] != "file" && args[0] != "htpasswd":
+			p.wrong(d, "there is no kind of directory %q; want `file` or `htpasswd`", args[0])
 			return
 		case len(args) != 2:
 			p.wrong(d, "`%s` has %s; write for example `users file users.yaml`", name, count(len(args)))
 			return
 		}
-		f := &config.FileDirectory{Path: args[1]}
-		c.Users = append(c.Users, config.Directory{File: f})
-		p.block(d, "users.file", map[string]option{"name": p.text(&f.Name, "name staff")})
+		if args[0] == "file" {
+			f := &config.FileDirectory{Path: args[1]}
+			c.Users = append(c.Users, config.Directory{File: f})
+			p.block(d, "users.file", map[string]option{"name": p.text(&f.Name, "name staff")})
+			return
+		}
+		h := &config.HtpasswdDirectory{Path: args[1]}
+		c.Users = append(c.Users, config.Directory{Htpasswd: h})
+		p.block(d, "users.htpasswd", map[string]option{
+			"name":   p.text(&h.Name, "name staff"),
+			"groups": p.text(&h.Groups, "groups /etc/apache2/groups"),
+			"weak_hashes": func(d *caddyfile.Dispenser) {
+				const example = "weak_hashes until 2027-03-01"
+				args, ok := p.args(d, 2, 2, example)
+				p.end(d)
+				if !ok {
+					return
+				}
+				day, err := config.ParseDate(args[1])
+				switch {
+				case args[0] != "until":
+					p.wrong(d, "weak digests are accepted for a time only; write for example `%s`", example)
+				case err != nil:
+					p.wrong(d, "%v", err)
+				default:
+					h.WeakHashesUntil = day
+				}
+			},
+		})
 	}
 }
 

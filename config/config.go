@@ -108,7 +108,23 @@ type Registration struct {
 
 // Directory is one source of users. Exactly one of its fields is set.
 type Directory struct {
-	File *FileDirectory `json:"file,omitempty"`
+	File     *FileDirectory     `json:"file,omitempty"`
+	Htpasswd *HtpasswdDirectory `json:"htpasswd,omitempty"`
+}
+
+// Name is what accounts are kept under.
+func (d Directory) Name() string {
+	switch {
+	case d.File != nil && d.File.Name != "":
+		return d.File.Name
+	case d.File != nil:
+		return "file"
+	case d.Htpasswd != nil && d.Htpasswd.Name != "":
+		return d.Htpasswd.Name
+	case d.Htpasswd != nil:
+		return "htpasswd"
+	}
+	return ""
 }
 
 // FileDirectory is a YAML file of users.
@@ -118,6 +134,22 @@ type FileDirectory struct {
 
 	// The name that accounts are kept under. It must not change: the accounts would be lost. Default: file.
 	Name string `json:"name,omitempty"`
+}
+
+// HtpasswdDirectory is a file of users that Apache's htpasswd has written.
+type HtpasswdDirectory struct {
+	// The file. It is read again when it changes. Required.
+	Path string `json:"path"`
+
+	// The name that accounts are kept under. It must not change: the accounts would be lost. Default: htpasswd.
+	Name string `json:"name,omitempty"`
+
+	// A file of groups, in the format of Apache's AuthGroupFile. It is read again when it changes. Default: nobody is in a group.
+	Groups string `json:"groups,omitempty"`
+
+	// The day until whose beginning, in UTC, passwords are accepted that are kept as apr1 or SHA-1. Default: such lines are
+	// mistakes.
+	WeakHashesUntil Date `json:"weak_hashes_until,omitzero"`
 }
 
 // Factor holds the settings of the second factors.
@@ -272,8 +304,11 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.SignInLog.Max, DefaultSignInLogMax)
 	setDefault(&c.LegacyReport.Keep, Duration(DefaultLegacyReportKeep))
 	for _, d := range c.Users {
-		if d.File != nil {
-			setDefault(&d.File.Name, "file")
+		switch {
+		case d.File != nil:
+			setDefault(&d.File.Name, d.Name())
+		case d.Htpasswd != nil:
+			setDefault(&d.Htpasswd.Name, d.Name())
 		}
 	}
 }
