@@ -550,6 +550,20 @@ func TestPasswordInPlaceOfANameIsNotKept(t *testing.T) {
 	}
 }
 
+func TestAMachineWithATokenIsKnown(t *testing.T) {
+	i := newInventory(store.NewMemory(), Settings{Mark: marked})
+	s := seen("service:printer", 0)
+	i.Add(s) // somebody who only says so
+	s.Verdict = ServiceToken
+	i.Add(s)
+	write(t, i)
+	rows := rowsOf(t, i, Filter{User: "service:printer"})
+	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.User, b.User) })
+	if users(rows) != "(unknown ser15) service:printer" || rows[0].Known || !rows[1].Known || rows[1].Verdicts[ServiceToken] != 1 {
+		t.Errorf("%+v", rows)
+	}
+}
+
 func TestExceptionsAreKnownFromWhenTheyAreConfigured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		scanner, backup := ExceptionName{"wiki", "scanner"}, ExceptionName{"wiki", "backup"}

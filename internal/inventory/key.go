@@ -32,6 +32,7 @@ func keyOf(s *Sighting) key {
 	return key{
 		class: audit.Plain(s.Class, maxWord), application: audit.Plain(s.Application, maxName), path: Prefix(s.Path),
 		user: strings.TrimSpace(audit.Plain(s.User, maxName)), client: audit.Plain(s.Client, maxWord), addresses: Range(s.Address),
+		known: s.Verdict == ServiceToken && s.User != "", // a machine has shown who it is, and stands in no directory
 	}
 }
 
