@@ -34,7 +34,7 @@ var notYet = map[string]bool{
 	"strengths[].aaguids": true, "per_user_mfa.remember_browser": true,
 	"session.remember": true, "session.remember_browser": true,
 	"factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
-	"users.ldap": true,
+	"users.ldap":          true,
 	"store.redis.cluster": true, "store.redis.sentinel": true,
 	"application.with_session": true, "application.upstream_basic": true,
 }

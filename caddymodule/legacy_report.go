@@ -200,8 +200,9 @@ var legacyParameters = map[string]func(f *inventory.Filter, text string, now tim
 	"verdict":     func(f *inventory.Filter, text string, _ time.Time) error { f.Verdict = text; return nil },
 	"exception":   func(f *inventory.Filter, text string, _ time.Time) error { f.Exception = text; return nil },
 	"class": func(f *inventory.Filter, text string, _ time.Time) error {
-		if f.Class = text; !slices.Contains(config.LegacyClasses, strings.ToLower(text)) {
-			return fmt.Errorf("there is no class %q; want one of %s", text, strings.Join(config.LegacyClasses, ", "))
+		classes := append(slices.Clone(config.LegacyClasses), tokenClass)
+		if f.Class = text; !slices.Contains(classes, strings.ToLower(text)) {
+			return fmt.Errorf("there is no class %q; want one of %s", text, strings.Join(classes, ", "))
 		}
 		return nil
 	},

@@ -134,7 +134,7 @@ func TestEndpointOfLegacyReport(t *testing.T) {
 		t.Errorf("exceptions: %+v", all.Exceptions)
 	}
 	for query, want := range map[string]int{
-		"user=ALICE": 1, "user=hunter2": 1, "user=bob": 0, "class=BASIC": 3, "class=digest": 0, "since=24h": 2, "until=24h": 1, "application=hr": 0,
+		"user=ALICE": 1, "user=hunter2": 1, "user=bob": 0, "class=BASIC": 3, "class=digest": 0, "class=service-token": 0, "since=24h": 2, "until=24h": 1, "application=hr": 0,
 		"address=192.0.2.1": 3, "address=10.0.0.0/8": 0, "path=/dav": 3, "verdict=exception": 1, "client=git": 0, "user=alice&since=24h&class=": 1,
 	} {
 		if got := get(query).Rows; len(got) != want {

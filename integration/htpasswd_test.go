@@ -50,17 +50,3 @@ func TestUsersOfAnHtpasswdFile(t *testing.T) {
 	lab.Eventually(t, 10*time.Second, "a plain password is refused", func() bool { return metric(t, p, "caddy_mfa_users_file_ok") == 0 })
 	want(t, p.Log(), "htpasswd file can't be used, its last good version stays in force", "htpasswd -B -C 12 ")
 }
-
-func TestLegacyReportOfAServerThatHasSeenNothing(t *testing.T) {
-	t.Parallel()
-	up := lab.NewUpstream(t, nil)
-	p := lab.Start(t, up.Address, lab.Options{})
-	if got := p.Command("legacy", "report"); got != "Nothing was seen.\n" {
-		t.Errorf("the report is %q", got)
-	}
-	want(t, p.Command("legacy", "report", "--csv"), "application,class,user,known,client,addresses,path,first_seen,last_seen,requests,blocked,")
-	want(t, p.Command("legacy", "report", "--exceptions"), "There are no exceptions.")
-	if out, err := p.TryCommand("legacy", "report", "--class", "basics"); err == nil {
-		t.Errorf("a class that there isn't: %s", out)
-	}
-}
