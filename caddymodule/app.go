@@ -24,12 +24,15 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/admin"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory/file"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/htpasswd"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/watched"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/totp"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/webauthn"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 	"github.com/caddy-mfa/caddy-mfa/internal/geoip"
+	"github.com/caddy-mfa/caddy-mfa/internal/inventory"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/password"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
@@ -54,7 +57,7 @@ type App struct {
 	secrets     [][]byte
 	sessions    storeModule
 	accounts    storeModule
-	directories []*file.Directory
+	directories []*watched.Directory
 	rules       *policy.Set
 	devices     deviceRules
 	countries   *geoip.Countries // nil: none configured
@@ -62,10 +65,12 @@ type App struct {
 	live        *live
 	released    bool // live was given back
 	sink        *sink
-	signIns     *signinlog.Log // nil: off
+	signIns     *signinlog.Log       // nil: off
+	inventory   *inventory.Inventory // made by start; nil: off
 
 	mu       sync.Mutex
 	handlers []*Handler
+	gated    map[string][]*gate.Application // by name; made when the sites were checked
 
 	once    sync.Once
 	runtime *runtime
@@ -133,13 +138,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return errors.New(needsSecret)
 	}
 	for _, d := range a.Users {
-		dir := file.New(d.File.Name, d.File.Path, hashing(), a.slog)
-		if err := dir.Load(); err != nil {
-			path := d.File.Path
-			if absolute, absErr := filepath.Abs(path); absErr == nil {
-				path = absolute // who runs `caddy-mfa` from another folder must see where it was looked for
-			}
-			return fmt.Errorf("users file %s:\n%w", path, err)
+		dir, err := a.directory(d)
+		if err != nil {
+			return err
 		}
 		a.directories = append(a.directories, dir)
 	}
@@ -157,6 +158,25 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.sink = newSink(a.log, a.signIns)
 	return registerMetrics(ctx.GetMetricsRegistry())
+}
+
+// directory makes a directory of what is configured, and reads it.
+func (a *App) directory(d config.Directory) (dir *watched.Directory, err error) {
+	var what, path string
+	if h := d.Htpasswd; h != nil {
+		what, path = "htpasswd file", h.Path
+		dir = htpasswd.New(htpasswd.Settings{Name: h.Name, Path: path, Groups: h.Groups, WeakUntil: h.WeakHashesUntil.Time}, hashing(), a.slog)
+	} else {
+		what, path = "users file", d.File.Path
+		dir = file.New(d.File.Name, path, hashing(), a.slog)
+	}
+	if err := dir.Load(); err != nil {
+		if absolute, absErr := filepath.Abs(path); absErr == nil {
+			path = absolute // who runs `caddy-mfa` from another folder must see where it was looked for
+		}
+		return nil, fmt.Errorf("%s %s:\n%w", what, path, err)
+	}
+	return dir, nil
 }
 
 func (a *App) provisionStores() error {
@@ -276,7 +296,10 @@ func (a *App) start() (*runtime, error) {
 	generation := account.NewGeneration(accounts, generationKeeper{a.ctx.Storage()}, keys)
 	passwords := throttle.NewPasswords(accounts)
 	passkeys := a.passkeys()
-	g := &gate.Gate{Sessions: sessionManager, Accounts: accountService, Users: dirs, Policy: rules, Passkeys: passkeys}
+	g := &gate.Gate{
+		Sessions: sessionManager, Accounts: accountService, Users: dirs, Policy: rules, Passkeys: passkeys,
+		Verified: a.live.verified, PerUserAppPasswords: a.PerUserMFA != nil && a.PerUserMFA.AppPasswords == config.On, Emergency: a.LegacyEmergency,
+	}
 	app := totp.Factor{}
 	if a.Factor.TOTP != nil {
 		app.Issuer = a.Factor.TOTP.Issuer
@@ -294,6 +317,7 @@ func (a *App) start() (*runtime, error) {
 		},
 		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
 	}
+	g.Passwords = service
 	pages, err := portal.New(portal.Portal{
 		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Help: a.Help, Terms: a.terms, Log: a.slog,
 		Health: func(ctx context.Context) error {
@@ -318,6 +342,8 @@ func (a *App) start() (*runtime, error) {
 		a.log.Warn("security defaults are off, and nothing stands in their place: nobody is asked for a second factor")
 	}
 
+	a.warnOfLegacy(time.Now())
+
 	running, stop := context.WithCancel(context.Background())
 	rt := &runtime{
 		gate: g, portal: pages, signin: service, connections: a.live.connections, sink: a.sink,
@@ -334,6 +360,11 @@ func (a *App) start() (*runtime, error) {
 	for _, d := range a.directories {
 		d.OnChange(func() { rt.connections.Recheck(mfa.UserID{}) })
 		rt.done.Go(func() { d.Run(running) })
+	}
+	if !a.LegacyReport.Off {
+		a.inventory = a.newInventory(keys, dirs)
+		rt.done.Go(func() { a.inventory.Run(running) })
+		rt.done.Go(func() { a.watchExceptions(running) })
 	}
 	if a.signIns != nil {
 		rt.done.Go(func() { a.signIns.Run(running) })
@@ -359,6 +390,9 @@ func (a *App) passkeys() webauthn.Factor {
 // countries may have changed since, and the configuration that has let it in may not have asked.
 func (a *App) judge(ctx context.Context, g *gate.Gate, c *session.Connection, now time.Time) bool {
 	client := a.client(&c.Subject)
+	if entry, ok := c.Entry.(*gate.Entry); ok {
+		return a.stillAdmits(ctx, g, entry, c.Subject.Application, &client, now)
+	}
 	return g.Again(ctx, c.Current, c.Subject.Application, &client, now).Verdict == gate.Pass
 }
 

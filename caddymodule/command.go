@@ -35,7 +35,7 @@ which must be a unix socket:
 Tell them where it is with --address, or with --config and the server's configuration.`,
 		CobraFunc: func(root *cobra.Command) {
 			root.Args, root.RunE = noSuchCommand, group("", "").RunE
-			root.AddCommand(demoCommand(), hashCommand(), userCommand(), accountsCommand(), policyCommand(), signInsCommand())
+			root.AddCommand(demoCommand(), hashCommand(), userCommand(), accountsCommand(), policyCommand(), signInsCommand(), legacyCommand())
 		},
 	})
 }
@@ -244,7 +244,14 @@ func hashCommand() *cobra.Command {
 		Long: "Read a password, from the terminal without showing it or from standard input, and print the line for users.yaml.\nHow easy it is to guess is said on standard error; who names the user hears also whether the name gives it away.",
 	}
 	asJSON := c.Flags().Bool("json", false, "print JSON")
+	asLine := c.Flags().Bool("htpasswd", false, "print the user's line for an htpasswd file, which only `users htpasswd` reads: Apache doesn't know argon2id")
 	c.RunE = run(func(c *cobra.Command, args []string) error {
+		if *asLine && (*asJSON || len(args) == 0) {
+			return errors.New("write the user behind --htpasswd, as in `mfa hash-password --htpasswd alice`, and no --json")
+		}
+		if *asLine && strings.ContainsAny(args[0], ":\r\n") {
+			return fmt.Errorf("a name can't hold %q in an htpasswd file", ":")
+		}
 		text, err := readPassword(c)
 		if err != nil {
 			return err
@@ -260,6 +267,10 @@ func hashCommand() *cobra.Command {
 			}, nil)
 		}
 		fmt.Fprintln(c.ErrOrStderr(), estimate.Sentence())
+		if *asLine {
+			fmt.Fprintf(c.OutOrStdout(), "%s:%s\n", args[0], encoded)
+			return nil
+		}
 		fmt.Fprintf(c.OutOrStdout(), "password: %s\n", encoded)
 		return nil
 	})

@@ -51,17 +51,21 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := h.Application.Validate().Err(); err != nil {
+	problems := append(h.Application.Validate(), checkUserNames(&h.Application)...)
+	h.app = app.(*App)
+	if !h.LegacyOnly && !h.PagesOnly && len(h.app.Users) == 0 {
+		problems = append(problems, config.Problem{Field: "users", Message: config.NoUsers})
+	}
+	if err := problems.Err(); err != nil {
 		return err
 	}
-	h.app = app.(*App)
 	h.Application.SetDefaults()
 	id := h.Application.Identity
 	h.hygiene = newHygiene(id)
 	for i, name := range [4]string{id.User, id.Groups, id.Name, id.Email} {
 		h.identityHeaders[i] = http.CanonicalHeaderKey(name)
 	}
-	h.gated = &gate.Application{Name: h.Application.Application, Bypass: gate.NewPaths(h.Bypass), NoIdle: gate.NewPaths(h.NoIdle)}
+	h.gated = &gate.Application{Name: h.Application.Application, Bypass: gate.NewPaths(h.Bypass), NoIdle: gate.NewPaths(h.NoIdle), Doors: doorsOf(&h.Application)}
 	h.app.register(h)
 	return nil
 }
@@ -80,9 +84,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		http.Error(w, "This does not work at the moment.", http.StatusServiceUnavailable)
 		return nil
 	}
-	h.hygiene.clean(r.Header)
-
 	now := time.Now()
+	if h.LegacyOnly {
+		return h.only(w, r, next, rt, asked, now)
+	}
+	token := tokenOf(r.Header)
+	h.hygiene.clean(r.Header)
 	if ours {
 		rt.portal.ServeHTTP(w, asked.request(r), h.facts(r, asked, now))
 		return nil
@@ -95,10 +102,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	subject := h.subject(r)
 	request := h.request(r, asked, now, &subject)
+	request.TokenID, request.TokenSecret = token.id, token.secret
 	out := rt.gate.Check(r.Context(), &request)
 	h.requests[out.Verdict].Inc()
 	reference := ""
-	if out.User != nil {
+	if out.Finding.Class != legacy.None || out.Entry != nil {
+		h.notice(rt, &subject, &request, &out)
+	}
+	if out.Current.Session != nil {
 		if out.Verdict != gate.Pass {
 			reference = audit.NewReference()
 		}
@@ -115,7 +126,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		conn := rt.connections.Open(r.Context(), out.Current, subject)
 		defer conn.Close()
 		r = r.WithContext(conn)
-		if out.Class != legacy.None {
+		if out.Finding.Class != legacy.None {
 			// From the application's own challenge, which a browser has answered.
 			r.Header.Del("Authorization")
 		}
@@ -124,6 +135,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			defer endUpload(conn, w)()
 		}
 		return letPass(w, r, next)
+	case gate.Admit:
+		subject.Cookie = request.Cookie
+		return h.admit(w, r, next, rt, &subject, &request, &out)
 	}
 
 	facts := h.facts(r, asked, now)
@@ -136,8 +150,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 		rt.portal.Challenge(w, r, facts, user)
 	case gate.Legacy:
-		rt.sink.Audit(audit.Event{Type: audit.LegacyRefused, Application: facts.Application, Host: facts.Host, Address: facts.Client.Address, Class: string(out.Class), Reference: facts.Reference})
-		rt.portal.RefuseLegacy(w, facts, out.Class)
+		rt.refusedLegacy(facts, &out)
+		rt.portal.RefuseLegacy(w, facts, out.Finding.Class)
 	case gate.Unavailable:
 		rt.unavailable(h.app, out.Err)
 		rt.portal.Unavailable(w, r, facts, out.Err)

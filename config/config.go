@@ -31,7 +31,7 @@ type Config struct {
 	Registration *Registration `json:"registration,omitempty"`
 
 	// The directories that know the users. They are asked in this order; the first that knows a name decides.
-	// At least one is required.
+	// At least one is required, unless every application is `legacy_only`.
 	Users []Directory `json:"users,omitempty"`
 
 	// Settings of the second factors. Default: passkeys, authenticator app, recovery codes and
@@ -68,8 +68,19 @@ type Config struct {
 
 	// Lets administrators decide user by user, where security defaults and policies don't. Default: off.
 	PerUserMFA *PerUserMFA `json:"per_user_mfa,omitempty"`
+
+	// Keys for machines. Default: none.
+	ServiceTokens []ServiceToken `json:"service_tokens,omitempty"`
+
+	// Every class of legacy authentication is reported and not blocked, in every application and whatever policies say of
+	// legacy clients. Only what is verified passes, or what is inside the scope of a rule. Default: false.
+	LegacyEmergency bool `json:"legacy_emergency,omitempty"`
+
 	// The sign-in log, which `mfa sign-ins` reads. It is kept where accounts are. Default: on.
 	SignInLog SignInLog `json:"sign_in_log,omitzero"`
+
+	// Who still uses legacy authentication, which `mfa legacy report` shows. It is kept where accounts are. Default: on.
+	LegacyReport LegacyInventory `json:"legacy_report,omitzero"`
 }
 
 // Session says how long a session lasts.
@@ -97,7 +108,23 @@ type Registration struct {
 
 // Directory is one source of users. Exactly one of its fields is set.
 type Directory struct {
-	File *FileDirectory `json:"file,omitempty"`
+	File     *FileDirectory     `json:"file,omitempty"`
+	Htpasswd *HtpasswdDirectory `json:"htpasswd,omitempty"`
+}
+
+// Name is what accounts are kept under.
+func (d Directory) Name() string {
+	switch {
+	case d.File != nil && d.File.Name != "":
+		return d.File.Name
+	case d.File != nil:
+		return "file"
+	case d.Htpasswd != nil && d.Htpasswd.Name != "":
+		return d.Htpasswd.Name
+	case d.Htpasswd != nil:
+		return "htpasswd"
+	}
+	return ""
 }
 
 // FileDirectory is a YAML file of users.
@@ -107,6 +134,22 @@ type FileDirectory struct {
 
 	// The name that accounts are kept under. It must not change: the accounts would be lost. Default: file.
 	Name string `json:"name,omitempty"`
+}
+
+// HtpasswdDirectory is a file of users that Apache's htpasswd has written.
+type HtpasswdDirectory struct {
+	// The file. It is read again when it changes. Required.
+	Path string `json:"path"`
+
+	// The name that accounts are kept under. It must not change: the accounts would be lost. Default: htpasswd.
+	Name string `json:"name,omitempty"`
+
+	// A file of groups, in the format of Apache's AuthGroupFile. It is read again when it changes. Default: nobody is in a group.
+	Groups string `json:"groups,omitempty"`
+
+	// The day until whose beginning, in UTC, passwords are accepted that are kept as apr1 or SHA-1. Default: such lines are
+	// mistakes.
+	WeakHashesUntil Date `json:"weak_hashes_until,omitzero"`
 }
 
 // Factor holds the settings of the second factors.
@@ -173,6 +216,27 @@ type Application struct {
 
 	// The headers that tell the application who is signed in.
 	Identity Identity `json:"identity,omitzero"`
+
+	// What becomes of legacy authentication: `legacy_auth`. Default: what policy says; where nobody signs in, it is blocked.
+	LegacyAuth []LegacyRule `json:"legacy_auth,omitempty"`
+
+	// Whom legacy authentication is allowed all the same, until when and why: `legacy_exception`. Default: nobody.
+	LegacyExceptions []LegacyException `json:"legacy_exceptions,omitempty"`
+
+	// on or off: whether app passwords open this application. Default: off, except for users for whom `per_user_mfa` has
+	// them on.
+	AppPasswords string `json:"app_passwords,omitempty"`
+
+	// Whether service tokens open this application. Default: false.
+	ServiceTokens bool `json:"service_tokens,omitempty"`
+
+	// Nobody signs in here: legacy authentication is recognised, counted and blocked, and every other request passes
+	// as it came. Default: false.
+	LegacyOnly bool `json:"legacy_only,omitempty"`
+
+	// Paths that the application's own sign-in form is sent to, in the notation of bypass. A POST to one of them is legacy
+	// authentication of the class form-login. Default: none.
+	LoginPaths []string `json:"legacy_login,omitempty"`
 }
 
 // Identity names the headers that an application gets.
@@ -238,9 +302,13 @@ func (c *Config) SetDefaults() {
 	}
 	setDefault(&c.SignInLog.Keep, Duration(DefaultSignInLogKeep))
 	setDefault(&c.SignInLog.Max, DefaultSignInLogMax)
+	setDefault(&c.LegacyReport.Keep, Duration(DefaultLegacyReportKeep))
 	for _, d := range c.Users {
-		if d.File != nil {
-			setDefault(&d.File.Name, "file")
+		switch {
+		case d.File != nil:
+			setDefault(&d.File.Name, d.Name())
+		case d.Htpasswd != nil:
+			setDefault(&d.Htpasswd.Name, d.Name())
 		}
 	}
 }

@@ -80,28 +80,33 @@ func (c *Config) Validate() Problems {
 		checkRanges(&ps, "registration.from", r.From)
 	}
 
-	if len(c.Users) == 0 {
-		ps.add("users", "no directory of users; add for example `users file users.yaml`")
-	}
 	names := map[string]bool{}
 	for i, d := range c.Users {
 		field := fmt.Sprintf("users[%d]", i)
-		if d.File == nil {
-			ps.add(field, "it names no kind of directory; want `file`")
+		name := d.Name()
+		switch {
+		case d.File != nil && d.Htpasswd != nil:
+			ps.add(field, "it names two kinds of directory; write one for each")
+			continue
+		case d.File != nil:
+			field += ".file"
+			if d.File.Path == "" {
+				ps.add(field+".path", "the file is missing; write for example `users file users.yaml`")
+			}
+		case d.Htpasswd != nil:
+			field += ".htpasswd"
+			if d.Htpasswd.Path == "" {
+				ps.add(field+".path", "the file is missing; write for example `users htpasswd /etc/apache2/htpasswd`")
+			}
+		default:
+			ps.add(field, "it names no kind of directory; want `file` or `htpasswd`")
 			continue
 		}
-		if d.File.Path == "" {
-			ps.add(field+".file.path", "the file is missing; write for example `users file users.yaml`")
-		}
-		name := d.File.Name
-		if name == "" {
-			name = "file"
-		}
 		if !directoryName.MatchString(name) {
-			ps.add(field+".file.name", "%q can't name a directory; want a lower-case letter, then up to 31 lower-case letters, digits or hyphens", name)
+			ps.add(field+".name", "%q can't name a directory; want a lower-case letter, then up to 31 lower-case letters, digits or hyphens", name)
 		}
 		if names[name] {
-			ps.add(field+".file.name", "two directories are called %q; give this one another `name`, which must then never change: accounts are kept under it", name)
+			ps.add(field+".name", "two directories are called %q; give this one another `name`, which must then never change: accounts are kept under it", name)
 		}
 		names[name] = true
 	}
@@ -130,8 +135,9 @@ func (c *Config) Validate() Problems {
 		ps.add("security_defaults.off", "security defaults are off, and yet have a grace period; take one of the two out")
 	}
 	c.validatePolicy(&ps)
-
+	c.validateServiceTokens(&ps)
 	c.SignInLog.validate(&ps)
+	c.LegacyReport.validate(&ps)
 	return ps
 }
 
@@ -226,8 +232,12 @@ func (a *Application) Validate() Problems {
 		}
 		seen[FoldHeader(key)] = h.field
 	}
+	a.validateLegacy(&ps)
 	return ps
 }
+
+// NoUsers says what is wrong where there is no directory of users and somebody has to sign in.
+const NoUsers = "no directory of users; add for example `users file users.yaml` to the global option `mfa`"
 
 // reservedHeaders are headers that an identity can't be written to: the request would mean something else, or would
 // not arrive.
