@@ -22,7 +22,7 @@ func TestNoSpellingOfAnIdentitySurvives(t *testing.T) {
 	h := newHygiene(config.Identity{User: "X-Webauth-User", Groups: "Remote-Groups", Name: "Remote-Name", Email: "Remote-Email"})
 	in := http.Header{}
 	for _, name := range []string{"Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email", "X-Webauth-User", "X-Original-Url", "X-Original-Uri",
-		"X-Rewrite-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix", "X-Forwarded-Method"} {
+		"X-Rewrite-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix", "X-Forwarded-Method", "Mfa-Token-Id", "Mfa-Token-Secret"} {
 		for _, separator := range []string{"-", "_", ".", "~", "!", "+", "*", "^", "|", "`", "'", "&", "%", "$", "#"} {
 			spelled := strings.ReplaceAll(name, "-", separator)
 			for _, cased := range []string{spelled, strings.ToLower(spelled), strings.ToUpper(spelled)} {
@@ -39,6 +39,26 @@ func TestNoSpellingOfAnIdentitySurvives(t *testing.T) {
 			delete(in, name)
 		}
 		t.Fatalf("left or lost: %v", in)
+	}
+}
+
+func TestAServiceTokenIsReadFromItsOwnHeadersOnly(t *testing.T) {
+	for name, c := range map[string]struct {
+		in         http.Header
+		id, secret string
+		ok         bool
+	}{
+		"none":             {headers("Accept", "*/*"), "", "", false},
+		"one":              {headers("Mfa-Token-Id", "i", "Mfa-Token-Secret", "s"), "i", "s", true},
+		"another spelling": {headers("Mfa_token_id", "i", "MFA-TOKEN-SECRET", "s"), "", "", false},
+		"no secret":        {headers("Mfa-Token-Id", "i"), "", "", true},
+		"no id":            {headers("Mfa-Token-Secret", "s"), "", "", true},
+		"two ids":          {headers("Mfa-Token-Id", "i", "Mfa-Token-Id", "j", "Mfa-Token-Secret", "s"), "", "", true},
+		"two secrets":      {headers("Mfa-Token-Id", "i", "Mfa-Token-Secret", "s", "Mfa-Token-Secret", "s"), "", "", true},
+	} {
+		if id, secret, ok := tokenOf(c.in); id != c.id || secret != c.secret || ok != c.ok {
+			t.Errorf("%s: %q, %q, %v", name, id, secret, ok)
+		}
 	}
 }
 

@@ -73,6 +73,17 @@ func (s *Service) Takers(a *account.Account) []string {
 	return names
 }
 
+// Check says whether a wish of a user can be met: nil, or an error of Put.
+func (s *Service) Check(a *account.Account, user *mfa.User, w Wish, now time.Time) error {
+	if _, err := s.check(a, w, now); err != nil {
+		return err
+	}
+	if len(s.Usable(user, a, now)) >= MaxAppPasswords {
+		return ErrTooMany
+	}
+	return nil
+}
+
 // Put makes an app password of a user in his account, which is being changed, and gives the secret that is shown once. What has ended makes
 // room. The error is ErrTooMany, ErrName, ErrApplication, ErrExpires or ErrScope.
 func (s *Service) Put(a *account.Account, user *mfa.User, w Wish, now time.Time) (*account.AppPassword, string, error) {
