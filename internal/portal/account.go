@@ -24,8 +24,13 @@ type accountPage struct {
 	Sessions  []sessionRow
 
 	ShowAppPasswords bool // there are some, or may be
-	AppPasswords     []account.AppPassword
+	AppPasswords     []appPasswordRow
 	MayMake          bool // one more
+}
+
+type appPasswordRow struct {
+	account.AppPassword
+	Begins string // its first letters, as they were shown
 }
 
 type sessionRow struct {
@@ -80,7 +85,7 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 	data.MayMake = len(overview.Takers) > 0 && len(overview.Factors) > 0
 	data.ShowAppPasswords = data.MayMake || len(overview.AppPasswords) > 0
 	for _, p := range overview.AppPasswords {
-		shown := *p
+		shown := appPasswordRow{*p, strings.ReplaceAll(grouped(p.ID), " ", "-")}
 		shown.Expires, shown.LastUsed = p.Expires.UTC(), p.LastUsed.UTC()
 		data.AppPasswords = append(data.AppPasswords, shown)
 	}

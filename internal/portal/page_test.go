@@ -145,8 +145,9 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 			{ID: value, Browser: browserName(account, value), Address: value, Applications: value, Created: now, Seen: now},
 		},
 		ShowAppPasswords: true, MayMake: true,
-		AppPasswords: []accounts.AppPassword{
-			{ID: value, Name: value, Application: value, Expires: now, LastUsed: now}, {ID: value, Name: value, Application: value, By: "admin", Expires: now},
+		AppPasswords: []appPasswordRow{
+			{accounts.AppPassword{ID: value, Name: value, Application: value, Expires: now, LastUsed: now}, value},
+			{accounts.AppPassword{ID: value, Name: value, Application: value, By: "admin", Expires: now}, value},
 		},
 	}, account)
 	appPassword := newPage("apppassword.title")
