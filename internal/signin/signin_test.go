@@ -159,7 +159,7 @@ func (f *fixture) node() *Service {
 		Users: users, Accounts: accounts, Sessions: sessions, Pending: NewPending(f.store, keys), Passwords: passwords, Strangers: throttle.NewAtOnce(100), Policy: f.rules,
 		Generation: generation, Browsers: NewBrowsers(keys), Registrars: []mfa.Registrar{app},
 		Factors: map[mfa.Method]mfa.Factor{mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{}},
-		Keys: machineKeys, Sink: f.events, Verdicts: verdicts, Log: slog.New(slog.DiscardHandler),
+		Keys:    machineKeys, Sink: f.events, Verdicts: verdicts, Log: slog.New(slog.DiscardHandler),
 	}
 }
 
