@@ -68,6 +68,7 @@ type App struct {
 
 	mu       sync.Mutex
 	handlers []*Handler
+	gated    map[string][]*gate.Application // by name; made when the sites were checked
 
 	once    sync.Once
 	runtime *runtime
@@ -279,7 +280,10 @@ func (a *App) start() (*runtime, error) {
 	passwords := throttle.NewPasswords(accounts)
 	machineKeys := a.machineKeys(dirs, accountService, generation, keys)
 	passkeys := a.passkeys()
-	g := &gate.Gate{Sessions: sessionManager, Accounts: accountService, Users: dirs, Policy: rules, Passkeys: passkeys}
+	g := &gate.Gate{
+		Sessions: sessionManager, Accounts: accountService, Users: dirs, Policy: rules, Passkeys: passkeys, Keys: machineKeys,
+		Verified: a.live.verified, PerUserAppPasswords: machineKeys.PerUser, Emergency: a.LegacyEmergency,
+	}
 	app := totp.Factor{}
 	if a.Factor.TOTP != nil {
 		app.Issuer = a.Factor.TOTP.Issuer
@@ -297,6 +301,7 @@ func (a *App) start() (*runtime, error) {
 		},
 		Keys: machineKeys, Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
 	}
+	g.Passwords = service
 	pages, err := portal.New(portal.Portal{
 		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Help: a.Help, Terms: a.terms, Log: a.slog,
 		Health: func(ctx context.Context) error {
@@ -320,6 +325,8 @@ func (a *App) start() (*runtime, error) {
 	if rules.Defaults.Off && len(rules.Policies) == 0 && !rules.PerUser.On {
 		a.log.Warn("security defaults are off, and nothing stands in their place: nobody is asked for a second factor")
 	}
+
+	a.warnOfLegacy(time.Now())
 
 	running, stop := context.WithCancel(context.Background())
 	rt := &runtime{
@@ -372,6 +379,9 @@ func (a *App) passkeys() webauthn.Factor {
 // countries may have changed since, and the configuration that has let it in may not have asked.
 func (a *App) judge(ctx context.Context, g *gate.Gate, c *session.Connection, now time.Time) bool {
 	client := a.client(&c.Subject)
+	if entry, ok := c.Entry.(*gate.Entry); ok {
+		return a.stillAdmits(ctx, g, entry, c.Subject.Application, &client, now)
+	}
 	return g.Again(ctx, c.Current, c.Subject.Application, &client, now).Verdict == gate.Pass
 }
 

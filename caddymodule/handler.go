@@ -65,7 +65,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	for i, name := range [4]string{id.User, id.Groups, id.Name, id.Email} {
 		h.identityHeaders[i] = http.CanonicalHeaderKey(name)
 	}
-	h.gated = &gate.Application{Name: h.Application.Application, Bypass: gate.NewPaths(h.Bypass), NoIdle: gate.NewPaths(h.NoIdle)}
+	h.gated = &gate.Application{Name: h.Application.Application, Bypass: gate.NewPaths(h.Bypass), NoIdle: gate.NewPaths(h.NoIdle), Doors: doorsOf(&h.Application)}
 	h.app.register(h)
 	return nil
 }
@@ -84,9 +84,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		http.Error(w, "This does not work at the moment.", http.StatusServiceUnavailable)
 		return nil
 	}
-	h.hygiene.clean(r.Header)
-
 	now := time.Now()
+	if h.LegacyOnly {
+		return h.only(w, r, next, rt, asked, now)
+	}
+	token := tokenIn(r)
+	h.hygiene.clean(r.Header)
 	if ours {
 		rt.portal.ServeHTTP(w, asked.request(r), h.facts(r, asked, now))
 		return nil
@@ -99,10 +102,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	subject := h.subject(r)
 	request := h.request(r, asked, now, &subject)
+	request.TokenID, request.TokenSecret = token.id, token.secret
 	out := rt.gate.Check(r.Context(), &request)
 	h.requests[out.Verdict].Inc()
 	reference := ""
-	if out.User != nil {
+	if out.Finding.Class != legacy.None || out.Entry != nil {
+		h.notice(rt, &subject, &request, &out)
+	}
+	if out.Current.Session != nil {
 		if out.Verdict != gate.Pass {
 			reference = audit.NewReference()
 		}
@@ -119,7 +126,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		conn := rt.connections.Open(r.Context(), out.Current, subject)
 		defer conn.Close()
 		r = r.WithContext(conn)
-		if out.Class != legacy.None {
+		if out.Finding.Class != legacy.None {
 			// From the application's own challenge, which a browser has answered.
 			r.Header.Del("Authorization")
 		}
@@ -128,6 +135,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			defer endUpload(conn, w)()
 		}
 		return letPass(w, r, next)
+	case gate.Admit:
+		subject.Cookie = request.Cookie
+		return h.admit(w, r, next, rt, &subject, &request, &out)
 	}
 
 	facts := h.facts(r, asked, now)
@@ -140,8 +150,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 		rt.portal.Challenge(w, r, facts, user)
 	case gate.Legacy:
-		rt.sink.Audit(audit.Event{Type: audit.LegacyRefused, Application: facts.Application, Host: facts.Host, Address: facts.Client.Address, Class: string(out.Class), Reference: facts.Reference})
-		rt.portal.RefuseLegacy(w, facts, out.Class)
+		rt.refusedLegacy(facts, &out)
+		rt.portal.RefuseLegacy(w, facts, out.Finding.Class)
 	case gate.Unavailable:
 		rt.unavailable(h.app, out.Err)
 		rt.portal.Unavailable(w, r, facts, out.Err)
@@ -161,9 +171,12 @@ func (h *Handler) passBy(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if _, guarded := session.FromContext(r.Context()); guarded {
 		return next.ServeHTTP(w, r) // with what the guard has written
 	}
+	// A guard may come behind this one.
+	if token := tokenIn(r); token.id != "" {
+		r = r.WithContext(context.WithValue(r.Context(), passedTokenKey{}, token))
+	}
 	h.hygiene.clean(r.Header)
 	normalizeUpgrade(r.Header)
-	// A guard may come behind this one.
 	if cookie := sessionCookie(r, hostOf(r), overHTTPS(r)); cookie != "" {
 		r = r.WithContext(context.WithValue(r.Context(), passedCookieKey{}, cookie))
 	}

@@ -23,28 +23,15 @@ var overrides = []string{
 // standardIdentity are the names that are never a client's, also where an application has been given others.
 var standardIdentity = []string{"Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email"}
 
-// The headers of a service token. They are for us alone.
+// The headers of a service token. No application sees them.
 const (
 	tokenIDHeader     = "Mfa-Token-Id"
 	tokenSecretHeader = "Mfa-Token-Secret"
 )
 
-// tokenOf gives the service token that a request carries, before hygiene takes it out. ok says whether it carries anything like one: then
-// what is empty, or stands there twice, is no token.
-func tokenOf(header http.Header) (id, secret string, ok bool) {
-	ids, secrets := header[tokenIDHeader], header[tokenSecretHeader]
-	if len(ids) == 0 && len(secrets) == 0 {
-		return "", "", false
-	}
-	if len(ids) == 1 && len(secrets) == 1 {
-		id, secret = ids[0], secrets[0]
-	}
-	return id, secret, true
-}
-
 func newHygiene(identity config.Identity) *hygiene {
 	h := &hygiene{}
-	for _, name := range slices.Concat(overrides, standardIdentity, []string{tokenIDHeader, tokenSecretHeader}, []string{identity.User, identity.Groups, identity.Name, identity.Email}) {
+	for _, name := range slices.Concat(overrides, standardIdentity, []string{tokenIDHeader, tokenSecretHeader, identity.User, identity.Groups, identity.Name, identity.Email}) {
 		folded := config.FoldHeader(name)
 		for len(h.byLength) <= len(folded) {
 			h.byLength = append(h.byLength, nil)

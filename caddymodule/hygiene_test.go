@@ -44,20 +44,16 @@ func TestNoSpellingOfAnIdentitySurvives(t *testing.T) {
 
 func TestAServiceTokenIsReadFromItsOwnHeadersOnly(t *testing.T) {
 	for name, c := range map[string]struct {
-		in         http.Header
-		id, secret string
-		ok         bool
+		in   http.Header
+		want token
 	}{
-		"none":             {headers("Accept", "*/*"), "", "", false},
-		"one":              {headers("Mfa-Token-Id", "i", "Mfa-Token-Secret", "s"), "i", "s", true},
-		"another spelling": {headers("Mfa_token_id", "i", "MFA-TOKEN-SECRET", "s"), "", "", false},
-		"no secret":        {headers("Mfa-Token-Id", "i"), "", "", true},
-		"no id":            {headers("Mfa-Token-Secret", "s"), "", "", true},
-		"two ids":          {headers("Mfa-Token-Id", "i", "Mfa-Token-Id", "j", "Mfa-Token-Secret", "s"), "", "", true},
-		"two secrets":      {headers("Mfa-Token-Id", "i", "Mfa-Token-Secret", "s", "Mfa-Token-Secret", "s"), "", "", true},
+		"none":             {headers("Accept", "*/*"), token{}},
+		"one":              {headers("Mfa-Token-Id", "i", "Mfa-Token-Secret", "s"), token{"i", "s"}},
+		"another spelling": {headers("Mfa_token_id", "i", "MFA-TOKEN-SECRET", "s"), token{}},
+		"two of each":      {headers("Mfa-Token-Id", "i", "Mfa-Token-Id", "j", "Mfa-Token-Secret", "s", "Mfa-Token-Secret", "t"), token{"i, j", "s, t"}}, // which is none
 	} {
-		if id, secret, ok := tokenOf(c.in); id != c.id || secret != c.secret || ok != c.ok {
-			t.Errorf("%s: %q, %q, %v", name, id, secret, ok)
+		if got := tokenOf(c.in); got != c.want {
+			t.Errorf("%s: %+v", name, got)
 		}
 	}
 }

@@ -16,9 +16,6 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
 )
 
-// switches are the words of app_passwords.
-var switches = map[string]gate.Switch{"": gate.Unset, config.On: gate.On, config.Off: gate.Off}
-
 // machineKeys makes what judges app passwords and service tokens. The sites must have been checked.
 func (a *App) machineKeys(dirs directory.Directories, accounts *account.Service, generation *account.Generation, keys *seal.Keyring) *machinekey.Service {
 	tokens := make(map[string]machinekey.Token, len(a.ServiceTokens))
