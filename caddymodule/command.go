@@ -24,8 +24,8 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "mfa",
-		Short: "Multi-factor authentication: users, passes, policies, sign-ins, demo",
-		Long: `Commands of caddy-mfa. Those about users, policies and sign-ins talk to the running server through Caddy's admin endpoint,
+		Short: "Multi-factor authentication: users, passes, app passwords, service tokens, policies, sign-ins, demo",
+		Long: `Commands of caddy-mfa. Those about users, keys, policies and sign-ins talk to the running server through Caddy's admin endpoint,
 which must be a unix socket:
 
 	{
@@ -35,7 +35,10 @@ which must be a unix socket:
 Tell them where it is with --address, or with --config and the server's configuration.`,
 		CobraFunc: func(root *cobra.Command) {
 			root.Args, root.RunE = noSuchCommand, group("", "").RunE
-			root.AddCommand(demoCommand(), hashCommand(), userCommand(), accountsCommand(), policyCommand(), signInsCommand(), legacyCommand())
+			root.AddCommand(
+				demoCommand(), hashCommand(), userCommand(), appPasswordCommand(), serviceTokenCommand(), accountsCommand(), policyCommand(),
+				signInsCommand(), legacyCommand(),
+			)
 		},
 	})
 }
@@ -390,6 +393,14 @@ func printUser(w io.Writer, d admin.Details) {
 		fmt.Fprintf(t, "  %s\t%s\tadded %s\tlast used %s\t%sexpires %s\n", c.ID, c.Method, timeText(c.Added), dash(timeText(c.LastUsed)), starts, dash(timeText(c.Expires)))
 	}
 	t.Flush()
+	if len(d.AppPasswords) > 0 {
+		fmt.Fprintln(w, "\nApp passwords:")
+		t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+		for _, p := range d.AppPasswords {
+			fmt.Fprintf(t, "  %s\t%s\t%s\tmade %s\tlast used %s\texpires %s\n", p.ID, p.Application, p.Name, timeText(p.Made), dash(timeText(p.LastUsed)), timeText(p.Expires))
+		}
+		t.Flush()
+	}
 	fmt.Fprintln(w, "\nSessions:")
 	t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	for _, s := range d.Sessions {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -112,13 +111,6 @@ func userOf(r inventory.Row) string {
 		return r.User
 	}
 	return r.User + " (unknown)"
-}
-
-func rangeText(p netip.Prefix) string {
-	if !p.IsValid() {
-		return ""
-	}
-	return p.String()
 }
 
 // becameText says what became of the requests of a row, and which exceptions covered some.

@@ -462,6 +462,12 @@ func TestEveryOptionIsDocumented(t *testing.T) {
 		per_user_mfa {
 			nonsense
 		}
+		app_passwords {
+			nonsense
+		}
+		service_token nonsense {
+			nonsense
+		}
 		sign_in_log {
 			nonsense
 		}
@@ -470,7 +476,7 @@ func TestEveryOptionIsDocumented(t *testing.T) {
 		}
 	}
 }
-`: {"Global option", "store redis", "session", "registration", "users file", "users htpasswd", "factor totp", "security_defaults", "policy", "policies import", "named_location", "strength", "terms", "per_user_mfa", "sign_in_log", "legacy_report"},
+`: {"Global option", "store redis", "session", "registration", "users file", "users htpasswd", "factor totp", "security_defaults", "policy", "policies import", "named_location", "strength", "terms", "per_user_mfa", "app_passwords", "service_token", "sign_in_log", "legacy_report"},
 		`{
 	mfa {
 		users file users.yaml

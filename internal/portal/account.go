@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/platform"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -21,6 +22,15 @@ type accountPage struct {
 	CodesLeft int
 	FewCodes  bool
 	Sessions  []sessionRow
+
+	ShowAppPasswords bool // there are some, or may be
+	AppPasswords     []appPasswordRow
+	MayMake          bool // one more
+}
+
+type appPasswordRow struct {
+	account.AppPassword
+	Begins string // its first letters, as they were shown
 }
 
 type sessionRow struct {
@@ -42,6 +52,8 @@ func (v *visit) getAccount() {
 			pg.Notice = pg.T("account.removed")
 		case query.Has("ended"):
 			pg.Notice = pg.T("account.ended")
+		case query.Has("revoked"):
+			pg.Notice = pg.T("account.revoked")
 		}
 	})
 }
@@ -69,6 +81,13 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 		page: pg, Session: st.Current.Session.ID, Factors: overview.Factors, Removable: len(overview.Factors) > 1,
 		MayAdd:    len(overview.Factors) > 0 || st.Decision.Offer,
 		CodesLeft: overview.RecoveryCodes, FewCodes: overview.RecoveryCodes <= fewCodes,
+	}
+	data.MayMake = len(overview.Takers) > 0 && len(overview.Factors) > 0
+	data.ShowAppPasswords = data.MayMake || len(overview.AppPasswords) > 0
+	for _, p := range overview.AppPasswords {
+		shown := appPasswordRow{*p, strings.ReplaceAll(grouped(p.ID), " ", "-")}
+		shown.Expires, shown.LastUsed = p.Expires.UTC(), p.LastUsed.UTC()
+		data.AppPasswords = append(data.AppPasswords, shown)
 	}
 	for _, s := range overview.Sessions {
 		row := sessionRow{
@@ -117,6 +136,9 @@ func (v *visit) postAccount() {
 				v.showCodes(st, codes, "codes.lead_new")
 			}
 		})
+	case "revoke":
+		err := v.Service.RevokeAppPassword(ctx, v.client, v.form("id"))
+		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?revoked") })
 	case "end":
 		err := v.Service.EndSession(ctx, v.client, v.form("id"))
 		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?ended") })

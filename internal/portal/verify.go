@@ -130,6 +130,10 @@ func (v *visit) postVerify() {
 			v.next("register") // the pass was for that
 			return
 		}
+		if v.to.Target == appPasswordTarget {
+			v.redirect(appPasswordTarget)
+			return
+		}
 		v.redirect(prefix + "account?confirmed")
 		return
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/machinekey"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -88,6 +89,7 @@ type Service struct {
 	Browsers   *Browsers
 	Registrars []mfa.Registrar           // what people can register, the strongest first
 	Factors    map[mfa.Method]mfa.Factor // every method that can be verified
+	Keys       *machinekey.Service
 	Sink       audit.Sink
 
 	// Describe names browser and system that a client claims (Sec-CH-UA-Platform, User-Agent), for the log; nil: nobody does.

@@ -110,6 +110,8 @@ func SetName(u *mfa.User, name string) (problem string) {
 		return fmt.Sprintf("there is white space around the name %s; take it out", Quote(name))
 	case len(name) > mfa.MaxUserName:
 		return fmt.Sprintf("the name %s is longer than %d bytes", Quote(name), mfa.MaxUserName)
+	case strings.HasPrefix(canonical, mfa.ServicePrefix):
+		return fmt.Sprintf("the name %s is one of a service token; call the user something that doesn't begin with %q", Quote(name), mfa.ServicePrefix)
 	}
 	u.Canonical, u.ID.ID = canonical, canonical
 	return ""
