@@ -226,6 +226,7 @@ func (a *Application) Validate() Problems {
 		}
 		seen[FoldHeader(key)] = h.field
 	}
+	a.validateUpstream(&ps)
 	return ps
 }
 
