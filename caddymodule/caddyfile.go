@@ -30,14 +30,12 @@ func init() {
 // notYet are words of the configuration whose time has not come. They are refused by name: ignoring them would be weaker
 // than what was written.
 var notYet = map[string]bool{
-	"portal": true, "service_token": true, "legacy_emergency": true, "sender": true,
-	"strengths[].aaguids": true, "per_user_mfa.app_passwords": true, "per_user_mfa.remember_browser": true,
+	"portal": true, "sender": true,
+	"strengths[].aaguids": true, "per_user_mfa.remember_browser": true,
 	"session.remember": true, "session.remember_browser": true,
 	"factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
 	"users.ldap": true, "users.htpasswd": true,
 	"store.redis.cluster": true, "store.redis.sentinel": true,
-	"application.legacy_auth": true, "application.app_passwords": true, "application.service_tokens": true,
-	"application.legacy_exception": true, "application.legacy_only": true,
 }
 
 // parser reads tokens into a configuration. It goes on after a mistake, so that one run reports them all.
@@ -107,6 +105,7 @@ var repeatable = map[string]bool{
 	"secret": true, "users": true, "factor": true,
 	"policy": true, "policies": true, "named_location": true, "strength": true, "device_rule": true, "terms": true,
 	"named_locations[].ranges": true, "per_user_mfa.trusted_ranges": true,
+	"service_token": true, "application.legacy_auth": true, "application.legacy_exception": true, "application.legacy_exceptions[].from": true,
 }
 
 // index is which of several: it makes no difference to what may be written.
@@ -248,7 +247,7 @@ func (p *parser) text(field *string, example string) option {
 //			keep <duration>
 //			max  <number>
 //		}
-//		…                          # see policyOptions
+//		…                          # see policyOptions and machineOptions
 //	}
 func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	d.Next() // the option's name
@@ -274,6 +273,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 		"sign_in_log":       p.signInLog(c),
 	}
 	maps.Copy(options, p.policyOptions(c))
+	maps.Copy(options, p.machineOptions(c))
 	p.block(d, "", options)
 	if p.shared != "" && len(c.Secret) == 0 && !p.failed["secret"] {
 		p.mistakes = append(p.mistakes, p.shared+": "+needsSecret)
@@ -559,6 +559,7 @@ func (p *parser) signInLog(c *config.Config) option {
 //			name   <header>
 //			email  <header>
 //		}
+//		…                          # see legacyOptions
 //	}
 //
 // With a matcher, the pages below /_mfa/ are served for the whole site all the same, and what clients may not send is removed in
@@ -581,7 +582,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	if args, ok := p.args(h.Dispenser, 0, 1, "mfa hr"); ok && len(args) == 1 {
 		a.Application = args[0]
 	}
-	p.block(h.Dispenser, "application", map[string]option{
+	options := map[string]option{
 		"bypass":         p.texts(&a.Bypass, "bypass /healthz /assets/*"),
 		"no_idle":        p.texts(&a.NoIdle, "no_idle /api/poll"),
 		"with_session":   p.text(&a.WithSession, "with_session strip"),
@@ -595,17 +596,32 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 				"email":  p.text(&a.Identity.Email, "email Remote-Email"),
 			})
 		},
-	})
-	if err := p.err("mfa", a.Validate()); err != nil {
+	}
+	maps.Copy(options, p.legacyOptions(a))
+	p.block(h.Dispenser, "application", options)
+	problems := append(a.Validate(), checkUserNames(a)...)
+	if !a.LegacyOnly && !hasUsers(h.Option("mfa")) {
+		problems = append(problems, config.Problem{Message: config.NoUsers})
+	}
+	if err := p.err("mfa", problems); err != nil {
 		return nil, err
 	}
 	routes := h.NewRoute(matcher, handler)
-	if matcher != nil {
+	if matcher != nil && !a.LegacyOnly {
 		pages := &Handler{PagesOnly: true}
 		pages.Identity = a.Identity
 		routes = append(routes, h.NewRoute(nil, pages)...)
 	}
 	return routes, nil
+}
+
+// hasUsers says whether the global option names a directory of users.
+func hasUsers(option any) bool {
+	app, ok := option.(httpcaddyfile.App)
+	var c struct {
+		Users []json.RawMessage `json:"users"`
+	}
+	return ok && json.Unmarshal(app.Value, &c) == nil && len(c.Users) > 0
 }
 
 func parsePortalDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {

@@ -54,6 +54,7 @@ import (
 //		trusted_ranges     <range>…
 //		methods            totp | webauthn | recovery_codes …
 //		registration_grace <duration>
+//		app_passwords      on | off
 //	}
 func (p *parser) policyOptions(c *config.Config) map[string]option {
 	return map[string]option{
@@ -294,6 +295,7 @@ func (p *parser) perUserMFA(c *config.Config) option {
 		p.block(d, "per_user_mfa", map[string]option{
 			"trusted_ranges": p.ranges(&out.TrustedRanges, "trusted_ranges 10.0.0.0/8"),
 			"methods":        p.texts(&out.Methods, "methods totp"),
+			"app_passwords":  p.onOff(func(on string) { out.AppPasswords = on }),
 			"registration_grace": func(d *caddyfile.Dispenser) {
 				text, ok := p.one(d, "registration_grace 14d")
 				if !ok {

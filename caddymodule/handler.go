@@ -51,10 +51,14 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := h.Application.Validate().Err(); err != nil {
+	problems := append(h.Application.Validate(), checkUserNames(&h.Application)...)
+	h.app = app.(*App)
+	if !h.LegacyOnly && !h.PagesOnly && len(h.app.Users) == 0 {
+		problems = append(problems, config.Problem{Field: "users", Message: config.NoUsers})
+	}
+	if err := problems.Err(); err != nil {
 		return err
 	}
-	h.app = app.(*App)
 	h.Application.SetDefaults()
 	id := h.Application.Identity
 	h.hygiene = newHygiene(id)

@@ -31,7 +31,7 @@ type Config struct {
 	Registration *Registration `json:"registration,omitempty"`
 
 	// The directories that know the users. They are asked in this order; the first that knows a name decides.
-	// At least one is required.
+	// At least one is required, unless every application is `legacy_only`.
 	Users []Directory `json:"users,omitempty"`
 
 	// Settings of the second factors. Default: passkeys, authenticator app, recovery codes and
@@ -68,6 +68,14 @@ type Config struct {
 
 	// Lets administrators decide user by user, where security defaults and policies don't. Default: off.
 	PerUserMFA *PerUserMFA `json:"per_user_mfa,omitempty"`
+
+	// Keys for machines. Default: none.
+	ServiceTokens []ServiceToken `json:"service_tokens,omitempty"`
+
+	// Every class of legacy authentication is reported and not blocked, in every application and whatever policies say of
+	// legacy clients. Only what is verified passes, or what is inside the scope of a rule. Default: false.
+	LegacyEmergency bool `json:"legacy_emergency,omitempty"`
+
 	// The sign-in log, which `mfa sign-ins` reads. It is kept where accounts are. Default: on.
 	SignInLog SignInLog `json:"sign_in_log,omitzero"`
 }
@@ -173,6 +181,27 @@ type Application struct {
 
 	// The headers that tell the application who is signed in.
 	Identity Identity `json:"identity,omitzero"`
+
+	// What becomes of legacy authentication: `legacy_auth`. Default: what policy says; where nobody signs in, it is blocked.
+	LegacyAuth []LegacyRule `json:"legacy_auth,omitempty"`
+
+	// Whom legacy authentication is allowed all the same, until when and why: `legacy_exception`. Default: nobody.
+	LegacyExceptions []LegacyException `json:"legacy_exceptions,omitempty"`
+
+	// on or off: whether app passwords open this application. Default: off, except for users for whom `per_user_mfa` has
+	// them on.
+	AppPasswords string `json:"app_passwords,omitempty"`
+
+	// Whether service tokens open this application. Default: false.
+	ServiceTokens bool `json:"service_tokens,omitempty"`
+
+	// Nobody signs in here: legacy authentication is recognised, counted and blocked, and every other request passes
+	// as it came. Default: false.
+	LegacyOnly bool `json:"legacy_only,omitempty"`
+
+	// Paths that the application's own sign-in form is sent to, in the notation of bypass. A POST to one of them is legacy
+	// authentication of the class form-login. Default: none.
+	LoginPaths []string `json:"legacy_login,omitempty"`
 
 	// What becomes of a legacy credential, such as Basic, that comes with a session: strip removes it, pass lets Basic, Digest and
 	// signed requests reach the application, replace puts the application's own in its place, which `upstream_basic` names.

@@ -177,4 +177,8 @@ type PerUserMFA struct {
 
 	// For how long a user may put off registering, from when he was first asked. Default: 0.
 	RegistrationGrace Duration `json:"registration_grace,omitzero"`
+
+	// on or off: whether users whose setting is enabled or enforced may use app passwords in every application that doesn't
+	// say `app_passwords off`. Default: off.
+	AppPasswords string `json:"app_passwords,omitempty"`
 }

@@ -80,9 +80,6 @@ func (c *Config) Validate() Problems {
 		checkRanges(&ps, "registration.from", r.From)
 	}
 
-	if len(c.Users) == 0 {
-		ps.add("users", "no directory of users; add for example `users file users.yaml`")
-	}
 	names := map[string]bool{}
 	for i, d := range c.Users {
 		field := fmt.Sprintf("users[%d]", i)
@@ -130,7 +127,7 @@ func (c *Config) Validate() Problems {
 		ps.add("security_defaults.off", "security defaults are off, and yet have a grace period; take one of the two out")
 	}
 	c.validatePolicy(&ps)
-
+	c.validateServiceTokens(&ps)
 	c.SignInLog.validate(&ps)
 	return ps
 }
@@ -226,9 +223,13 @@ func (a *Application) Validate() Problems {
 		}
 		seen[FoldHeader(key)] = h.field
 	}
+	a.validateLegacy(&ps)
 	a.validateUpstream(&ps)
 	return ps
 }
+
+// NoUsers says what is wrong where there is no directory of users and somebody has to sign in.
+const NoUsers = "no directory of users; add for example `users file users.yaml` to the global option `mfa`"
 
 // reservedHeaders are headers that an identity can't be written to: the request would mean something else, or would
 // not arrive.

@@ -62,6 +62,9 @@ func (c *Config) validatePolicy(ps *Problems) {
 	}
 	if p := c.PerUserMFA; p != nil {
 		checkRanges(ps, "per_user_mfa.trusted_ranges", p.TrustedRanges)
+		if v := p.AppPasswords; v != "" && v != On && v != Off {
+			ps.add("per_user_mfa.app_passwords", "app passwords are `on` or `off`, not %q", v)
+		}
 		for i, word := range p.Methods {
 			field := fmt.Sprintf("per_user_mfa.methods[%d]", i)
 			checkWord(ps, field, "method", word, PerUserMFAMethods)
