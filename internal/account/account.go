@@ -70,7 +70,8 @@ type Account struct {
 	State       State
 	Credentials []mfa.Credential // sorted by ID
 
-	codes map[string]throttle.Codes // by key of the record
+	codes     map[string]throttle.Codes // by key of the record
+	upstreams map[string]upstream       // by application
 
 	read snapshot
 }
@@ -80,6 +81,7 @@ type snapshot struct {
 	state       State
 	credentials map[string]mfa.Credential
 	codes       map[string]throttle.Codes
+	upstreams   map[string]upstream
 	versions    map[string]store.Version // of every record, by key
 	stale       map[string]bool          // ids of credentials that are sealed with an older secret
 }
@@ -221,7 +223,7 @@ var errForeign = errors.New("record was written by another version of caddy-mfa,
 
 // decode makes an account of the records of its partition. Without a sealer, the factors' own data stays closed.
 func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Account, error) {
-	a := &Account{ID: id, codes: map[string]throttle.Codes{}, read: snapshot{
+	a := &Account{ID: id, codes: map[string]throttle.Codes{}, upstreams: map[string]upstream{}, read: snapshot{
 		credentials: map[string]mfa.Credential{}, codes: map[string]throttle.Codes{}, versions: map[string]store.Version{}, stale: map[string]bool{},
 	}}
 	for _, r := range records {
@@ -250,6 +252,8 @@ func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Accoun
 			if err = json.Unmarshal(r.Value, &c); err == nil {
 				a.codes[r.Key] = c
 			}
+		case strings.HasPrefix(r.Key, upstreamPrefix):
+			err = a.decodeUpstream(r)
 		default:
 			err = errForeign
 		}
@@ -260,6 +264,7 @@ func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Accoun
 	}
 	a.read.state = a.State
 	a.read.codes = maps.Clone(a.codes)
+	a.read.upstreams = maps.Clone(a.upstreams)
 	return a, nil
 }
 
@@ -303,6 +308,11 @@ func (a *Account) changes(sealer *seal.Sealer, now time.Time) (changes []store.C
 			remove(credentialPrefix + id)
 		}
 	}
+	changed, err := a.upstreamChanges(put, remove)
+	if err != nil {
+		return nil, false, err
+	}
+	notify = notify || changed
 	for _, key := range slices.Sorted(maps.Keys(a.codes)) {
 		switch c := a.codes[key]; c {
 		case a.read.codes[key]:
