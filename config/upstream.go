@@ -1,12 +1,6 @@
 package config
 
-import (
-	"errors"
-	"regexp"
-	"strings"
-	"unicode"
-	"unicode/utf8"
-)
+import "regexp"
 
 // secretReference is a secret that stands elsewhere, alone or behind a user name and a colon. Written out it would show in the
 // running configuration.
@@ -26,36 +20,4 @@ func (a *Application) validateUpstream(ps *Problems) {
 	case w != "" && w != WithSessionStrip && w != WithSessionPass && w != WithSessionReplace:
 		ps.add("with_session", "%q is none of the ways; want `strip`, `pass` or `replace`", w)
 	}
-}
-
-// MaxUpstreamCredential is the length of the longest credential of an application, user:password, in bytes.
-const MaxUpstreamCredential = 1024
-
-// SplitCredential takes user and password apart, as they are sent with HTTP Basic (RFC 7617, section 2). The error says what is
-// wrong, and nothing of what they are.
-func SplitCredential(text string) (user, password string, err error) {
-	user, password, ok := strings.Cut(text, ":")
-	if !ok {
-		return "", "", errors.New("there is no colon in it; want user:password")
-	}
-	return user, password, CheckCredential(user, password)
-}
-
-// CheckCredential says whether user and password can be sent with HTTP Basic. The error says nothing of what they are.
-func CheckCredential(user, password string) error {
-	switch {
-	case user == "":
-		return errors.New("the user name is empty")
-	case strings.Contains(user, ":"):
-		return errors.New("the user name has a colon in it, which HTTP Basic can't send")
-	case password == "":
-		return errors.New("the password is empty")
-	case len(user)+1+len(password) > MaxUpstreamCredential:
-		return errors.New("it is too long; at most 1024 bytes can be sent")
-	case !utf8.ValidString(user + password):
-		return errors.New("it is not UTF-8")
-	case strings.ContainsFunc(user+password, unicode.IsControl):
-		return errors.New("it has a control character or a line break in it")
-	}
-	return nil
 }

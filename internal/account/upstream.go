@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
 )
@@ -58,13 +60,16 @@ func (a *Account) RemoveUpstream(application string) error {
 	return nil
 }
 
-// SetUpstream stores a credential of an application, user:password, in place of an older one. It is for the function that Update calls.
-// The error is ErrTooManyUpstreams.
-func (s *Service) SetUpstream(a *Account, application, credential string, now time.Time) error {
+// SetUpstream stores user name and password of a person in an application, in place of older ones. It is for the function that Update
+// calls. The error is ErrTooManyUpstreams, or that of CheckUpstream.
+func (s *Service) SetUpstream(a *Account, application, user, password string, now time.Time) error {
+	if err := CheckUpstream(user, password); err != nil {
+		return err
+	}
 	if _, ok := a.upstreams[application]; !ok && len(a.upstreams) >= MaxUpstreams {
 		return ErrTooManyUpstreams
 	}
-	a.upstreams[application] = upstream{now, s.upstreams.Seal([]byte(credential), a.ID.String(), application)}
+	a.upstreams[application] = upstream{now, s.upstreams.Seal([]byte(user+":"+password), a.ID.String(), application)}
 	return nil
 }
 
@@ -122,4 +127,36 @@ func (a *Account) upstreamChanges(put func(key string, value any, expires time.T
 		}
 	}
 	return notify, nil
+}
+
+// MaxUpstream is the length of the longest credential of an application, user:password, in bytes.
+const MaxUpstream = 1024
+
+// SplitUpstream takes user and password apart, as they are sent with HTTP Basic (RFC 7617, section 2). The error says what is
+// wrong, and nothing of what they are.
+func SplitUpstream(text string) (user, password string, err error) {
+	user, password, ok := strings.Cut(text, ":")
+	if !ok {
+		return "", "", errors.New("there is no colon in it; want user:password")
+	}
+	return user, password, CheckUpstream(user, password)
+}
+
+// CheckUpstream says whether user and password can be sent with HTTP Basic. The error says nothing of what they are.
+func CheckUpstream(user, password string) error {
+	switch {
+	case user == "":
+		return errors.New("the user name is empty")
+	case strings.Contains(user, ":"):
+		return errors.New("the user name has a colon in it, which HTTP Basic can't send")
+	case password == "":
+		return errors.New("the password is empty")
+	case len(user)+1+len(password) > MaxUpstream:
+		return errors.New("it is too long; at most 1024 bytes are")
+	case !utf8.ValidString(user + password):
+		return errors.New("it is not UTF-8")
+	case strings.ContainsFunc(user+password, unicode.IsControl):
+		return errors.New("it has a control character or a line break in it")
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
@@ -15,7 +16,11 @@ func setUpstream(t testing.TB, s *Service, id mfa.UserID, application, credentia
 	t.Helper()
 	a, err := s.Update(ctx, id, now, func(a *Account) error {
 		a.State.Created = now
-		return s.SetUpstream(a, application, credential, now)
+		user, password, err := SplitUpstream(credential)
+		if err != nil {
+			return err
+		}
+		return s.SetUpstream(a, application, user, password, now)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -126,14 +131,14 @@ func TestUpstreamCredentialsAreBounded(t *testing.T) {
 	s, _ := fixture(t)
 	_, err := s.Update(ctx, alice, now, func(a *Account) error {
 		for i := range MaxUpstreams {
-			if err := s.SetUpstream(a, fmt.Sprint("app", i), "alice:hunter2", now); err != nil {
+			if err := s.SetUpstream(a, fmt.Sprint("app", i), "alice", "hunter2", now); err != nil {
 				return err
 			}
 		}
-		if err := s.SetUpstream(a, "app0", "alice:hunter3", now); err != nil {
+		if err := s.SetUpstream(a, "app0", "alice", "hunter3", now); err != nil {
 			t.Errorf("one that is there can't be replaced: %v", err)
 		}
-		return s.SetUpstream(a, "one-more", "alice:hunter2", now)
+		return s.SetUpstream(a, "one-more", "alice", "hunter2", now)
 	})
 	if !errors.Is(err, ErrTooManyUpstreams) {
 		t.Fatal(err)
@@ -149,5 +154,23 @@ func TestADamagedUpstreamCredentialIsNotAMissingOne(t *testing.T) {
 		if _, err := s.Load(ctx, alice); err == nil {
 			t.Errorf("%q is read", value)
 		}
+	}
+}
+
+func TestCredentialsThatBasicCanSend(t *testing.T) {
+	user, password, err := SplitUpstream("svc-hr:a:b c")
+	if user != "svc-hr" || password != "a:b c" || err != nil {
+		t.Fatalf("%q %q %v", user, password, err)
+	}
+	for reason, text := range map[string]string{
+		"no colon": "hunter2", "no user": ":hunter2", "no password": "svc:", "a line break": "svc:hunter2\nX: y", "a zero byte": "svc\x00:hunter2",
+		"no UTF-8": "svc:hunter2\xff", "too long": "svc:hunter2" + strings.Repeat("x", MaxUpstream), "nothing": "",
+	} {
+		if _, _, err := SplitUpstream(text); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", reason, err)
+		}
+	}
+	if err := CheckUpstream("a:b", "c"); err == nil {
+		t.Error("a user name with a colon is accepted")
 	}
 }

@@ -40,6 +40,8 @@ const (
 	AccountsAccepted    Type = "account_store_accepted"
 	AccessRefused       Type = "access_refused"
 	LegacyRefused       Type = "legacy_refused"
+	UpstreamStored      Type = "upstream_credential_stored"
+	UpstreamRemoved     Type = "upstream_credential_removed"
 )
 
 // Event is one step. Fields that don't apply are empty.

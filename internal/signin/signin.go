@@ -89,6 +89,7 @@ type Service struct {
 	Registrars []mfa.Registrar           // what people can register, the strongest first
 	Factors    map[mfa.Method]mfa.Factor // every method that can be verified
 	Sink       audit.Sink
+	Upstreams  []string // applications that want a user's own credential, sorted
 
 	// Describe names browser and system that a client claims (Sec-CH-UA-Platform, User-Agent), for the log; nil: nobody does.
 	Describe func(hint, userAgent string) (browser, system string)
