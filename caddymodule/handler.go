@@ -208,7 +208,7 @@ type responseWriter struct {
 func (w *responseWriter) clean() {
 	h := w.Header()
 	session.RemoveSetCookies(h)
-	legacy.RemoveChallenges(h)
+	legacy.RemoveChallenges(h, nil)
 }
 
 // WriteHeader also sees informational answers: their headers reach the browser too.

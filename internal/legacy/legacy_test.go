@@ -90,7 +90,7 @@ func TestChallengesThatInviteLegacyAreRemoved(t *testing.T) {
 	} {
 		t.Run(reason, func(t *testing.T) {
 			h := http.Header{"Www-Authenticate": tc.in}
-			RemoveChallenges(h)
+			RemoveChallenges(h, nil)
 			if got := h["Www-Authenticate"]; !slices.Equal(got, tc.want) {
 				t.Fatalf("left: %q, want %q", got, tc.want)
 			}
