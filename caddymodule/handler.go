@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
@@ -35,6 +36,8 @@ type Handler struct {
 	hygiene         *hygiene
 	identityHeaders [4]string // canonical names: user, groups, name, email
 	requests        requestCounters
+	upstream        *upstream // nil: the application has no credential of its own
+	refusals        prometheus.Counter
 }
 
 // CaddyModule returns the Caddy module information.
@@ -62,6 +65,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.Application.SetDefaults()
 	id := h.Application.Identity
 	h.hygiene = newHygiene(id)
+	if h.upstream, err = newUpstream(&h.Application); err != nil {
+		return err
+	}
 	for i, name := range [4]string{id.User, id.Groups, id.Name, id.Email} {
 		h.identityHeaders[i] = http.CanonicalHeaderKey(name)
 	}
@@ -113,21 +119,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	switch out.Verdict {
 	case gate.Bypass:
-		return letPass(w, r, next)
+		return letPass(w, r, next, answer{})
 	case gate.Pass:
 		subject.Cookie = request.Cookie
 		conn := rt.connections.Open(r.Context(), out.Current, subject)
 		defer conn.Close()
 		r = r.WithContext(conn)
-		if out.Class != legacy.None {
-			// From the application's own challenge, which a browser has answered.
-			r.Header.Del("Authorization")
-		}
+		look := h.withSession(rt, r, out.Class, out.User, out.Account)
 		h.identify(r, out.User, out.Current)
 		if r.ContentLength != 0 { // Caddy wraps every body, also one that is not there
 			defer endUpload(conn, w)()
 		}
-		return letPass(w, r, next)
+		return letPass(w, r, next, look)
 	}
 
 	facts := h.facts(r, asked, now)
@@ -167,7 +170,7 @@ func (h *Handler) passBy(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if cookie := sessionCookie(r, hostOf(r), overHTTPS(r)); cookie != "" {
 		r = r.WithContext(context.WithValue(r.Context(), passedCookieKey{}, cookie))
 	}
-	return letPass(w, r, next)
+	return letPass(w, r, next, answer{})
 }
 
 // endUpload has the server read no more of a request's body when ctx ends. Otherwise whoever closes the body would first read on
@@ -186,8 +189,8 @@ func endUpload(ctx context.Context, w http.ResponseWriter) (stop func()) {
 }
 
 // letPass calls the application, without our cookies in the request, and without cookies in our names and invitations to legacy
-// authentication in its answer.
-func letPass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+// authentication in its answer, but for those that look keeps.
+func letPass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, look answer) error {
 	if r.Trailer != nil {
 		// Trailers arrive after the headers were looked at, and some backends read them as headers. The server fills
 		// those of the request that it has made, and the application gets a copy without any.
@@ -195,12 +198,13 @@ func letPass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) err
 		r.Trailer = nil
 	}
 	session.RemoveCookies(r.Header)
-	return next.ServeHTTP(&responseWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}, r)
+	return next.ServeHTTP(&responseWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, look: look}, r)
 }
 
 // responseWriter takes out of an application's answer what would meddle with ours.
 type responseWriter struct {
 	caddyhttp.ResponseWriterWrapper
+	look    answer
 	cleaned bool
 }
 
@@ -208,11 +212,17 @@ type responseWriter struct {
 func (w *responseWriter) clean() {
 	h := w.Header()
 	session.RemoveSetCookies(h)
-	legacy.RemoveChallenges(h, nil)
+	legacy.RemoveChallenges(h, w.look.keep)
 }
 
 // WriteHeader also sees informational answers: their headers reach the browser too.
 func (w *responseWriter) WriteHeader(status int) {
+	if w.look.refused != nil && status == http.StatusUnauthorized && !w.cleaned {
+		challenges := len(w.Header()["Www-Authenticate"])
+		if w.clean(); len(w.Header()["Www-Authenticate"]) < challenges {
+			w.look.refused()
+		}
+	}
 	w.clean()
 	w.cleaned = w.cleaned || status >= 200 || status == http.StatusSwitchingProtocols
 	w.ResponseWriterWrapper.WriteHeader(status)
