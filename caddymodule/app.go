@@ -30,6 +30,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/webauthn"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 	"github.com/caddy-mfa/caddy-mfa/internal/geoip"
+	"github.com/caddy-mfa/caddy-mfa/internal/inventory"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/password"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
@@ -62,7 +63,8 @@ type App struct {
 	live        *live
 	released    bool // live was given back
 	sink        *sink
-	signIns     *signinlog.Log // nil: off
+	signIns     *signinlog.Log       // nil: off
+	inventory   *inventory.Inventory // made by start; nil: off
 
 	mu       sync.Mutex
 	handlers []*Handler
@@ -335,6 +337,8 @@ func (a *App) start() (*runtime, error) {
 		d.OnChange(func() { rt.connections.Recheck(mfa.UserID{}) })
 		rt.done.Go(func() { d.Run(running) })
 	}
+	a.inventory = a.newInventory(keys, dirs)
+	rt.done.Go(func() { a.inventory.Run(running) })
 	if a.signIns != nil {
 		rt.done.Go(func() { a.signIns.Run(running) })
 	}

@@ -172,7 +172,7 @@ func registerMetrics(r *prometheus.Registry) error {
 	if r == nil {
 		return nil
 	}
-	for _, c := range append([]prometheus.Collector{requestsTotal, eventsTotal, signInsTotal, policyResultsTotal, signInsDropped, upstreamRefusedTotal}, gauges()...) {
+	for _, c := range append([]prometheus.Collector{requestsTotal, eventsTotal, signInsTotal, policyResultsTotal, signInsDropped, legacyTotal, legacyDropped, upstreamRefusedTotal}, gauges()...) {
 		if err := r.Register(c); err != nil && !errors.As(err, &prometheus.AlreadyRegisteredError{}) {
 			return err
 		}

@@ -83,9 +83,10 @@ var keepers = []struct {
 	{module + "/caddymodule", []string{"cmd", "caddymodule"}, "nothing may depend on the skin"},
 	{module + "/internal/portal", []string{"caddymodule"}, "pages are at the edge; what they need to know is asked of the services"},
 	{module + "/internal/store", []string{
-		"caddymodule", "internal/store", "internal/session", "internal/account", "internal/signin", "internal/signinlog", "internal/throttle",
+		"caddymodule", "internal/store", "internal/session", "internal/account", "internal/signin", "internal/signinlog", "internal/throttle", "internal/inventory",
 	}, "state belongs to the service that knows what it means; pages, policy and the gate ask that service"},
 	{module + "/internal/signinlog", []string{"caddymodule"}, "who signs in only tells what happened; keeping it must never be his concern"},
+	{module + "/internal/inventory", []string{"caddymodule"}, "the gate only tells what it saw; keeping it must never be its concern"},
 	{module + "/internal/store/redis", []string{"caddymodule"}, "which store there is, is wiring"},
 	{module + "/internal/store/bolt", []string{"caddymodule"}, "which store there is, is wiring"},
 }
@@ -106,6 +107,7 @@ var allowed = map[string]struct {
 	"internal/factor":    {[]string{"internal/factor", "internal/mfa"}, "a factor judges a proof and keeps nothing"},
 	"internal/gate":      {[]string{"internal/account", "internal/directory", "internal/factor/pass", "internal/legacy", "internal/mfa", "internal/policy", "internal/session"}, "the gate decides, and writes no answer"},
 	"internal/signinlog": {[]string{"internal/audit", "internal/mfa", "internal/store"}, "a log keeps what it is told, and asks nobody"},
+	"internal/inventory": {[]string{"internal/audit", "internal/mfa", "internal/store"}, "it keeps what it is told, and asks nobody"},
 	"internal/session":   {[]string{"internal/mfa", "internal/seal", "internal/store"}, "sessions know nothing of what their proofs are worth"},
 	"internal/platform":  {nil, "it reads headers and nothing else"},
 	"internal/filewatch": {nil, "it reads a version of a file, whatever is in it"},

@@ -55,6 +55,9 @@ type State struct {
 
 	// Blocked refuses everything until it is taken away.
 	Blocked *Block `json:"blocked,omitempty"`
+
+	// AppPasswordsMade is how many app passwords were ever made.
+	AppPasswordsMade uint64 `json:"app_passwords_made,omitempty"`
 }
 
 // Block says since when an administrator has refused a person, and why.
@@ -66,9 +69,10 @@ type Block struct {
 // Account is what is kept of one person, as it was read. A person of whom nothing is kept has an account without
 // factors. Only the function that Service.Update calls may change one.
 type Account struct {
-	ID          mfa.UserID
-	State       State
-	Credentials []mfa.Credential // sorted by ID
+	ID           mfa.UserID
+	State        State
+	Credentials  []mfa.Credential // sorted by ID
+	AppPasswords []*AppPassword   // sorted by ID; those that have expired may be among them
 
 	codes     map[string]throttle.Codes // by key of the record
 	upstreams map[string]upstream       // by application
@@ -78,12 +82,13 @@ type Account struct {
 
 // snapshot is what an account was made of, to see what has changed since.
 type snapshot struct {
-	state       State
-	credentials map[string]mfa.Credential
-	codes       map[string]throttle.Codes
-	upstreams   map[string]upstream
-	versions    map[string]store.Version // of every record, by key
-	stale       map[string]bool          // ids of credentials that are sealed with an older secret
+	state        State
+	credentials  map[string]mfa.Credential
+	appPasswords map[string]*AppPassword
+	codes        map[string]throttle.Codes
+	upstreams    map[string]upstream
+	versions     map[string]store.Version // of every record, by key
+	stale        map[string]bool          // ids of credentials that are sealed with an older secret
 }
 
 const (
@@ -224,7 +229,7 @@ var errForeign = errors.New("record was written by another version of caddy-mfa,
 // decode makes an account of the records of its partition. Without a sealer, the factors' own data stays closed.
 func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Account, error) {
 	a := &Account{ID: id, codes: map[string]throttle.Codes{}, upstreams: map[string]upstream{}, read: snapshot{
-		credentials: map[string]mfa.Credential{}, codes: map[string]throttle.Codes{}, versions: map[string]store.Version{}, stale: map[string]bool{},
+		credentials: map[string]mfa.Credential{}, appPasswords: map[string]*AppPassword{}, codes: map[string]throttle.Codes{}, versions: map[string]store.Version{}, stale: map[string]bool{},
 	}}
 	for _, r := range records {
 		a.read.versions[r.Key] = r.Version
@@ -247,6 +252,12 @@ func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Accoun
 			}
 			a.Credentials = append(a.Credentials, c)
 			a.read.credentials[c.ID] = c
+		case strings.HasPrefix(r.Key, appPasswordPrefix):
+			var p *AppPassword
+			if p, err = decodeAppPassword(r.Key, r.Value); err == nil {
+				a.AppPasswords = append(a.AppPasswords, p)
+				a.read.appPasswords[p.ID] = p
+			}
 		case strings.HasPrefix(r.Key, codesPrefix):
 			var c throttle.Codes
 			if err = json.Unmarshal(r.Value, &c); err == nil {
@@ -308,11 +319,15 @@ func (a *Account) changes(sealer *seal.Sealer, now time.Time) (changes []store.C
 			remove(credentialPrefix + id)
 		}
 	}
-	changed, err := a.upstreamChanges(put, remove)
+	upstreamsChanged, err := a.upstreamChanges(put, remove)
 	if err != nil {
 		return nil, false, err
 	}
-	notify = notify || changed
+	changed, err := a.appPasswordChanges(put, remove)
+	if err != nil {
+		return nil, false, err
+	}
+	notify = notify || changed || upstreamsChanged
 	for _, key := range slices.Sorted(maps.Keys(a.codes)) {
 		switch c := a.codes[key]; c {
 		case a.read.codes[key]:

@@ -40,6 +40,13 @@ const (
 	AccountsAccepted    Type = "account_store_accepted"
 	AccessRefused       Type = "access_refused"
 	LegacyRefused       Type = "legacy_refused"
+	AppPasswordMade     Type = "app_password_made"
+	AppPasswordRevoked  Type = "app_password_revoked"
+	AppPasswordsEnded   Type = "app_passwords_ended" // all of a user; Reason says why
+	ServiceTokenMade    Type = "service_token_made"
+	ServiceTokenRevoked Type = "service_token_revoked"
+	KeyRefused          Type = "key_refused" // of an app password or a service token, where it is known; Reason says why
+	KeyThrottled        Type = "key_throttled"
 	UpstreamStored      Type = "upstream_credential_stored"
 	UpstreamRemoved     Type = "upstream_credential_removed"
 )

@@ -12,6 +12,9 @@ import (
 // MaxUserName is the length of the longest user name, in bytes.
 const MaxUserName = 256
 
+// ServicePrefix is what the names of services begin with. Nobody in a directory may be called so.
+const ServicePrefix = "service:"
+
 // ErrUserName says that a text can't be a user name.
 var ErrUserName = errors.New("not a user name")
 

@@ -9,6 +9,7 @@ import (
 type outcome struct {
 	blocked    *Policy // one that blocks
 	applied    bool    // at least one applies
+	demands    *Policy // one that demands anything
 	demandsMFA *Policy // one that demands a second factor
 
 	password, second time.Time // since when proofs count
@@ -115,6 +116,9 @@ func (s *Set) conditional(f *Facts, results []Result) (out outcome) {
 					out.blocked = p.Policy
 				}
 				continue
+			}
+			if out.demands == nil && !p.Grant.Empty() {
+				out.demands = p.Policy
 			}
 			open := p.open(f, out.have)
 			if open != 0 && p.Grant.Any {

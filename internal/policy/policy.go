@@ -120,6 +120,9 @@ func (s *Set) decide(f *Facts, results []Result) Decision {
 		s.notAsked(results)
 		return Decision{Action: Block, Reason: refused}
 	}
+	if Legacy(f.Client.App) {
+		return s.legacy(f, results)
+	}
 	out := s.conditional(f, results)
 	d := s.settle(f, &out)
 	if out.entry && d.Action != Allow && d.Action != Block {

@@ -54,7 +54,11 @@ type Set struct {
 	offices *bart.Lite   // trusted ranges of the per-user setting; nil: none
 	allowed combinations // that the per-user setting accepts; nil: every one
 	enabled bitset       // policies that are enforced
-	needs   Inputs
+
+	// Places of enforced policies that block whatever the client is, and of those that concern all users and that no legacy client meets.
+	blocking, everybody []int
+
+	needs Inputs
 }
 
 // compiled is a policy, with what it names looked up.
@@ -105,6 +109,7 @@ func New(m Model) (*Set, error) {
 		s.offices, s.needs.Address = table(m.PerUser.TrustedRanges), true
 	}
 	s.restrictPerUser()
+	s.compileLegacy()
 	s.needs.Address = s.needs.Address || len(m.Registration.From) > 0
 	return s, errors.Join(c.problems...)
 }

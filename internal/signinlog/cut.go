@@ -3,10 +3,7 @@ package signinlog
 import (
 	"bytes"
 	"encoding/json"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 )
@@ -38,12 +35,12 @@ func cut(r audit.SignIn) audit.SignIn {
 		},
 	} {
 		for _, text := range texts {
-			*text = cutText(*text, n)
+			*text = audit.Plain(*text, n)
 		}
 	}
 	details := make([]audit.Detail, 0, min(len(r.Details), maxDetails))
 	for _, d := range r.Details[:min(len(r.Details), maxDetails)] {
-		d.Time, d.Method, d.Result = cutTime(d.Time), cutText(d.Method, 32), cutText(d.Result, 32)
+		d.Time, d.Method, d.Result = cutTime(d.Time), audit.Plain(d.Method, 32), audit.Plain(d.Result, 32)
 		details = append(details, d)
 	}
 	r.Details = details
@@ -59,7 +56,7 @@ func cutPolicies(all []audit.AppliedPolicy) []audit.AppliedPolicy {
 			if p.Result.Applied() != applied {
 				continue
 			}
-			p.ID, p.DisplayName, p.Result = cutText(p.ID, maxText), cutText(p.DisplayName, maxText), audit.PolicyResult(cutText(string(p.Result), maxWord))
+			p.ID, p.DisplayName, p.Result = audit.Plain(p.ID, maxText), audit.Plain(p.DisplayName, maxText), audit.PolicyResult(audit.Plain(string(p.Result), maxWord))
 			p.GrantControls, p.SessionControls = cutControls(p.GrantControls), cutControls(p.SessionControls)
 			if n := len(marshal(p)); size+n <= maxPolicies {
 				short[i], kept[i], size = p, true, size+n
@@ -86,32 +83,9 @@ func cutTime(t time.Time) time.Time {
 func cutControls(all []string) []string {
 	controls := make([]string, 0, min(len(all), maxControls))
 	for _, c := range all[:min(len(all), maxControls)] {
-		controls = append(controls, cutText(c, maxWord))
+		controls = append(controls, audit.Plain(c, maxWord))
 	}
 	return controls
-}
-
-// cutText cuts a text to n bytes at the border of a character. What a terminal would obey, and what isn't UTF-8, becomes a space.
-func cutText(s string, n int) string {
-	bad := func(r rune) bool {
-		return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == utf8.RuneError
-	}
-	if len(s) > n {
-		end := n
-		for end > 0 && !utf8.RuneStart(s[end]) {
-			end--
-		}
-		s = s[:end]
-	}
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, bad) {
-		s = strings.Map(func(r rune) rune {
-			if bad(r) {
-				return ' '
-			}
-			return r
-		}, s)
-	}
-	return s
 }
 
 // marshal writes JSON as short as it can be: < is not \u003c.

@@ -21,28 +21,49 @@ import (
 // the user, the address, and everybody. An attempt from a browser that is known to be the user's is charged to
 // that browser alone: strangers can use up what the others share, and still not lock the user out of his own
 // browser. Nothing here locks anybody for good.
-type Passwords struct{ store store.Store }
+type Passwords struct {
+	store  store.Store
+	prefix string // of every partition
+}
 
 // NewPasswords counts in s.
-func NewPasswords(s store.Store) *Passwords { return &Passwords{s} }
+func NewPasswords(s store.Store) *Passwords { return &Passwords{s, "throttle/"} }
+
+// NewKeys counts in s the wrong keys of machines, apart from people's passwords: a mail program that was left with an old key tries
+// it for ever, and must use up nothing that its owner, or his whole office, needs to sign in.
+func NewKeys(s store.Store) *Passwords { return &Passwords{s, "throttle/key/"} }
 
 // Attempt is who tries from where.
 type Attempt struct {
 	User    string     // canonical user name, or what was typed if it has none; known or not
 	Address netip.Addr // of the client; an IPv6 address counts as its /64
 	Browser string     // id of a browser that is known to be this user's; empty: unknown
+
+	// Key is the id of a key that is this user's, of which somebody at this address tries the secret. It stands in for Browser.
+	Key string
+}
+
+// own is the key of the one account that the attempt is charged to; empty: it is charged to those that are shared.
+func (a Attempt) own() string {
+	switch {
+	case a.Browser != "":
+		return "browser/" + a.Browser
+	case a.Key != "":
+		return "id/" + a.Key + "/" + addressText(a.Address)
+	}
+	return ""
 }
 
 // Charge counts the attempt as a failure. The error is a *WaitError: then it must not be judged; or store.ErrUnavailable.
 func (p *Passwords) Charge(ctx context.Context, a Attempt, now time.Time) error {
-	if a.Browser != "" {
-		return modify(ctx, p.store, a.userPartition(), a.pairKey(), now.Add(forget), func(d delay) (delay, error) {
+	if own := a.own(); own != "" {
+		return modify(ctx, p.store, p.user(a), own, now.Add(forget), func(d delay) (delay, error) {
 			return d.charge(now)
 		})
 	}
 	// What is shared first: when that is used up, no key is written for the name that was tried. One after the other, the narrowest
 	// first: an address that has used up its own takes nothing from everybody.
-	all := a.shared()
+	all := p.shared(a)
 	for i, shared := range all {
 		err := p.spend(ctx, shared.partition, shared.limit, now)
 		if wait := (*WaitError)(nil); errors.As(err, &wait) {
@@ -52,7 +73,7 @@ func (p *Passwords) Charge(ctx context.Context, a Attempt, now time.Time) error 
 			return err
 		}
 	}
-	err := store.Modify(ctx, p.store, a.userPartition(), []string{budgetKey, a.pairKey()}, false, func(records []store.Record) ([]store.Change, error) {
+	err := store.Modify(ctx, p.store, p.user(a), []string{budgetKey, a.pairKey()}, false, func(records []store.Record) ([]store.Change, error) {
 		var b budget
 		var d delay
 		if err := errors.Join(decode(records[0], &b), decode(records[1], &d)); err != nil {
@@ -82,13 +103,13 @@ func (p *Passwords) Charge(ctx context.Context, a Attempt, now time.Time) error 
 // Refund takes an attempt back that was right, and with it the delays for this user from this place. The budgets keep
 // what others have spent.
 func (p *Passwords) Refund(ctx context.Context, a Attempt, now time.Time) error {
-	if a.Browser != "" {
-		return p.forget(ctx, a.userPartition(), a.pairKey())
+	if own := a.own(); own != "" {
+		return p.forget(ctx, p.user(a), own)
 	}
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.refundShared(gctx, a.shared(), now) })
+	g.Go(func() error { return p.refundShared(gctx, p.shared(a), now) })
 	g.Go(func() error {
-		return store.Modify(gctx, p.store, a.userPartition(), []string{budgetKey, a.pairKey()}, false, func(records []store.Record) ([]store.Change, error) {
+		return store.Modify(gctx, p.store, p.user(a), []string{budgetKey, a.pairKey()}, false, func(records []store.Record) ([]store.Change, error) {
 			var b budget
 			if err := decode(records[0], &b); err != nil {
 				return nil, err
@@ -104,15 +125,15 @@ func (p *Passwords) Refund(ctx context.Context, a Attempt, now time.Time) error 
 
 // Withdraw takes an attempt back that was not judged. What was counted before it stays counted, delays included.
 func (p *Passwords) Withdraw(ctx context.Context, a Attempt, now time.Time) error {
-	if a.Browser != "" {
-		return modify(ctx, p.store, a.userPartition(), a.pairKey(), now.Add(forget), func(d delay) (delay, error) {
+	if own := a.own(); own != "" {
+		return modify(ctx, p.store, p.user(a), own, now.Add(forget), func(d delay) (delay, error) {
 			return d.withdraw(), nil
 		})
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.refundShared(ctx, a.shared(), now) })
+	g.Go(func() error { return p.refundShared(ctx, p.shared(a), now) })
 	g.Go(func() error {
-		return store.Modify(ctx, p.store, a.userPartition(), []string{budgetKey, a.pairKey()}, false, func(records []store.Record) ([]store.Change, error) {
+		return store.Modify(ctx, p.store, p.user(a), []string{budgetKey, a.pairKey()}, false, func(records []store.Record) ([]store.Change, error) {
 			var b budget
 			var d delay
 			if err := errors.Join(decode(records[0], &b), decode(records[1], &d)); err != nil {
@@ -141,7 +162,7 @@ func (p *Passwords) refundShared(ctx context.Context, budgets []sharedBudget, no
 
 // Unlock forgets every wrong password that was tried for the user, from wherever.
 func (p *Passwords) Unlock(ctx context.Context, user string) error {
-	partition := Attempt{User: user}.userPartition()
+	partition := p.user(Attempt{User: user})
 	return store.Retry(ctx, func() error {
 		records, err := p.store.List(ctx, partition, "")
 		if err != nil || len(records) == 0 {
@@ -167,27 +188,25 @@ func (p *Passwords) forget(ctx context.Context, partition, key string) error {
 
 const budgetKey = "budget"
 
-// userPartition holds what is counted for a user name. Names are hashed: people type passwords into the wrong field.
-func (a Attempt) userPartition() string {
+// user is the partition that holds what is counted for a user name. Names are hashed: people type passwords into the wrong field.
+func (p *Passwords) user(a Attempt) string {
 	sum := sha256.Sum256([]byte(a.User))
-	return "throttle/user/" + hex.EncodeToString(sum[:16])
+	return p.prefix + "user/" + hex.EncodeToString(sum[:16])
 }
 
-func (a Attempt) pairKey() string {
-	if a.Browser != "" {
-		return "browser/" + a.Browser
-	}
-	return "address/" + addressText(a.Address)
-}
+func (a Attempt) pairKey() string { return "address/" + addressText(a.Address) }
 
 type sharedBudget struct {
 	partition string
 	limit     limit
 }
 
-func (a Attempt) shared() []sharedBudget {
-	return []sharedBudget{{"throttle/address/" + addressText(a.Address), addressLimit}, {"throttle/total", totalLimit}}
+func (p *Passwords) shared(a Attempt) []sharedBudget {
+	return []sharedBudget{{p.prefix + "address/" + addressText(a.Address), addressLimit}, {p.prefix + "total", totalLimit}}
 }
+
+// Place is what is counted as one place: an IPv4 address, or an IPv6 /64.
+func Place(a netip.Addr) string { return addressText(a) }
 
 // addressText is what one household or one machine holds: an IPv4 address, or an IPv6 /64.
 func addressText(a netip.Addr) string {

@@ -162,7 +162,7 @@ func TestSprayingFromOneAddressUsesUpItsBudget(t *testing.T) {
 	if waits(t, p.Charge(ctx, over, now)) == 0 {
 		t.Fatal("no bound for an address")
 	}
-	if records, err := s.List(ctx, over.userPartition(), ""); err != nil || len(records) != 0 {
+	if records, err := s.List(ctx, p.user(over), ""); err != nil || len(records) != 0 {
 		t.Fatalf("a name that was not judged is kept: %v, %v", records, err)
 	}
 	if d := waits(t, p.Charge(ctx, Attempt{User: "one-more", Address: office}, now)); d != 0 {
@@ -253,7 +253,7 @@ func TestUnlockForgetsEverything(t *testing.T) {
 	if err := p.Unlock(ctx, "alice"); err != nil {
 		t.Fatal(err)
 	}
-	if records, err := s.List(ctx, Attempt{User: "alice"}.userPartition(), ""); err != nil || len(records) != 0 {
+	if records, err := s.List(ctx, p.user(Attempt{User: "alice"}), ""); err != nil || len(records) != 0 {
 		t.Fatalf("%v, %v", records, err)
 	}
 	if err := p.Unlock(ctx, "nobody"); err != nil {
@@ -272,7 +272,7 @@ func TestAnUnavailableStoreIsNoPermission(t *testing.T) {
 }
 
 func TestNamesAreNotKept(t *testing.T) {
-	if p := (Attempt{User: "hunter2-typed-into-the-wrong-field"}).userPartition(); len(p) != len("throttle/user/")+32 {
+	if p := NewPasswords(store.NewMemory()).user(Attempt{User: "hunter2-typed-into-the-wrong-field"}); len(p) != len("throttle/user/")+32 {
 		t.Fatal(p)
 	}
 }
@@ -335,4 +335,52 @@ func TestAnAddressThatIsUsedUpTakesNothingFromEverybody(t *testing.T) {
 			t.Errorf("%v of the total are spent, %v", total.Spent, err)
 		}
 	})
+}
+
+func TestWrongKeysUseUpNothingOfThePasswords(t *testing.T) {
+	s := store.NewMemory()
+	keys, passwords := NewKeys(s), NewPasswords(s)
+	a := Attempt{User: "alice", Address: netip.MustParseAddr("192.0.2.1")}
+	var wait *WaitError
+	for range 10 {
+		if err := keys.Charge(context.Background(), a, time.Now()); err != nil && !errors.As(err, &wait) {
+			t.Fatal(err)
+		}
+	}
+	if wait == nil {
+		t.Fatal("ten wrong keys are not throttled")
+	}
+	if err := passwords.Charge(context.Background(), a, time.Now()); err != nil {
+		t.Fatalf("a mail program has locked its owner out: %v", err)
+	}
+	if err := keys.Unlock(context.Background(), "alice"); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Charge(context.Background(), a, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStrangersCannotKeepAKeyThatTheyDoNotKnowFromBeingJudged(t *testing.T) {
+	keys := NewKeys(store.NewMemory())
+	a := Attempt{User: "alice", Address: netip.MustParseAddr("192.0.2.1")}
+	var wait *WaitError
+	for range 10 {
+		if err := keys.Charge(context.Background(), a, time.Now()); err != nil && !errors.As(err, &wait) {
+			t.Fatal(err)
+		}
+	}
+	a.Key = "k1"
+	for range freeTries {
+		if err := keys.Charge(context.Background(), a, time.Now()); err != nil {
+			t.Fatalf("%v, after %v", err, wait)
+		}
+	}
+	if err := keys.Charge(context.Background(), a, time.Now()); !errors.As(err, &wait) {
+		t.Fatalf("guesses at the secret of one key are not throttled: %v", err)
+	}
+	a.Address = netip.MustParseAddr("192.0.2.2")
+	if err := keys.Charge(context.Background(), a, time.Now()); err != nil {
+		t.Fatalf("who guesses elsewhere has locked the key here: %v", err)
+	}
 }
