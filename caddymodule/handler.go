@@ -135,6 +135,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	facts := h.facts(r, asked, now)
 	facts.Reference = cmp.Or(reference, facts.Reference)
+	facts.Dialect = legacy.Inspect(&legacy.Request{Method: asked.method, Asked: request.Asked, Rewritten: request.Rewritten, Header: r.Header}).Dialect
 	switch out.Verdict {
 	case gate.SignIn, gate.StepUp:
 		user := ""
@@ -144,7 +145,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		rt.portal.Challenge(w, r, facts, user)
 	case gate.Legacy:
 		rt.sink.Audit(audit.Event{Type: audit.LegacyRefused, Application: facts.Application, Host: facts.Host, Address: facts.Client.Address, Class: string(out.Class), Reference: facts.Reference})
-		rt.portal.RefuseLegacy(w, facts, out.Class)
+		rt.portal.RefuseLegacy(w, facts, out.Class, false)
 	case gate.Unavailable:
 		rt.unavailable(h.app, out.Err)
 		rt.portal.Unavailable(w, r, facts, out.Err)

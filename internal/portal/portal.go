@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
@@ -75,6 +76,7 @@ type Facts struct {
 	Application string // the one that the route leads to; empty: none in particular
 	Target      string // path and query, as the client sent them
 	Reference   string // of this answer
+	Dialect     legacy.Dialect
 	Now         time.Time
 }
 
@@ -151,6 +153,7 @@ func routes() map[string]route {
 		"register": {(*visit).getRegister, (*visit).postRegister},
 		"terms":    {(*visit).getTerms, (*visit).postTerms},
 		"account":  {(*visit).getAccount, (*visit).postAccount},
+		"program":  {get: (*visit).getProgram},
 		"signout":  {(*visit).getSignOut, (*visit).postSignOut},
 		"language": {get: func(v *visit) { v.redirect(prefix + "account") }, post: (*visit).postLanguage},
 	}

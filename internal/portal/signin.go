@@ -19,6 +19,9 @@ type signInPage struct {
 }
 
 func (v *visit) getSignIn() {
+	if v.r.URL.Query().Get("for") == forProgram {
+		v.returnToProgram()
+	}
 	st, err := v.Service.State(v.r.Context(), v.client)
 	if v.failed(err) {
 		return
