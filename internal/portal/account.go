@@ -20,6 +20,7 @@ type accountPage struct {
 	MayAdd    bool
 	CodesLeft int
 	FewCodes  bool
+	Upstreams []signin.UpstreamApplication
 	Sessions  []sessionRow
 }
 
@@ -42,6 +43,10 @@ func (v *visit) getAccount() {
 			pg.Notice = pg.T("account.removed")
 		case query.Has("ended"):
 			pg.Notice = pg.T("account.ended")
+		case query.Has("stored"):
+			pg.Notice = pg.T("upstream.stored")
+		case query.Has("forgotten"):
+			pg.Notice = pg.T("upstream.forgotten")
 		}
 	})
 }
@@ -69,6 +74,7 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 		page: pg, Session: st.Current.Session.ID, Factors: overview.Factors, Removable: len(overview.Factors) > 1,
 		MayAdd:    len(overview.Factors) > 0 || st.Decision.Offer,
 		CodesLeft: overview.RecoveryCodes, FewCodes: overview.RecoveryCodes <= fewCodes,
+		Upstreams: v.Service.UpstreamApplications(st),
 	}
 	for _, s := range overview.Sessions {
 		row := sessionRow{
@@ -117,6 +123,9 @@ func (v *visit) postAccount() {
 				v.showCodes(st, codes, "codes.lead_new")
 			}
 		})
+	case "forget-upstream":
+		cookies, err := v.Service.RemoveUpstream(ctx, v.client, id, v.form("id"))
+		v.upstreamChanged(cookies, err, "forgotten")
 	case "end":
 		err := v.Service.EndSession(ctx, v.client, v.form("id"))
 		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?ended") })

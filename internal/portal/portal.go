@@ -153,6 +153,7 @@ func routes() map[string]route {
 		"register": {(*visit).getRegister, (*visit).postRegister},
 		"terms":    {(*visit).getTerms, (*visit).postTerms},
 		"account":  {(*visit).getAccount, (*visit).postAccount},
+		"upstream": {(*visit).getUpstream, (*visit).postUpstream},
 		"program":  {get: (*visit).getProgram},
 		"signout":  {(*visit).getSignOut, (*visit).postSignOut},
 		"language": {get: func(v *visit) { v.redirect(prefix + "account") }, post: (*visit).postLanguage},

@@ -177,7 +177,7 @@ func (v *visit) postLanguage() {
 	}
 	query := url.Values{}
 	asked, err := url.ParseQuery(v.form("query"))
-	for _, name := range []string{"for", "method", "page"} {
+	for _, name := range []string{"for", "method", "page", "application"} {
 		if err == nil && asked.Has(name) {
 			query.Set(name, asked.Get(name))
 		}
