@@ -220,7 +220,8 @@ func (v *visit) failed(err error) bool {
 		return false
 	}
 	if !signin.Unavailable(err) && v.r.Context().Err() == nil {
-		v.Log.Error("serving page", "page", v.f.Target, "reference", v.f.Reference, "error", err)
+		page, _, _ := strings.Cut(v.f.Target, "?") // a query may hold what is nobody's business
+		v.Log.Error("serving page", "page", page, "reference", v.f.Reference, "error", err)
 	} else {
 		v.Log.Warn("serving page: a dependency is unavailable", "reference", v.f.Reference, "error", err)
 	}
