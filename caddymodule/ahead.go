@@ -70,3 +70,20 @@ func (b *aheadBody) Close() error {
 	b.closed.Store(true)
 	return b.rest.Close()
 }
+
+// smallBody is the size of the largest body that is read away behind an answer, in bytes, so that the connection can be used again.
+const smallBody = 64 << 10
+
+// leaveUnread prepares an answer of ours to a request whose body nobody reads. A client may have much to send, or wait for leave to send
+// it; over HTTP/1 the server would read on before it answers, and wait for both. So the connection ends behind the answer.
+func leaveUnread(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 1 || r.ContentLength == 0 {
+		return
+	}
+	if body, ok := r.Body.(*aheadBody); ok && body.err == io.EOF {
+		return // it was read
+	}
+	if r.ContentLength < 0 || r.ContentLength > smallBody || len(r.Header["Expect"]) > 0 {
+		w.Header().Set("Connection", "close")
+	}
+}

@@ -85,6 +85,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	rt, err := h.app.ready()
 	if err != nil {
+		leaveUnread(w, r)
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "This does not work at the moment.", http.StatusServiceUnavailable)
@@ -98,6 +99,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	if !allowedMethod(r) || asked.method != r.Method && !methods[asked.method] {
+		leaveUnread(w, r)
 		rt.portal.Method(w)
 		return nil
 	}
@@ -133,6 +135,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return letPass(w, r, next, look)
 	}
 
+	leaveUnread(w, r)
 	facts := h.facts(r, asked, now)
 	facts.Reference = cmp.Or(reference, facts.Reference)
 	facts.Dialect = legacy.Inspect(&legacy.Request{Method: asked.method, Asked: request.Asked, Rewritten: request.Rewritten, Header: r.Header}).Dialect

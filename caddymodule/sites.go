@@ -55,9 +55,7 @@ func (a *App) checkSites() error {
 	defer a.mu.Unlock()
 	for _, h := range a.handlers {
 		h.requests = newRequestCounters(h.gated.Name) // the name is known now
-		if h.upstream != nil {
-			h.refusals = upstreamRefusedTotal.WithLabelValues(h.gated.Name)
-		}
+		h.refusals = upstreamRefusedTotal.WithLabelValues(h.gated.Name)
 		if !found[h] && !h.PagesOnly {
 			mistakes = append(mistakes, fmt.Errorf("mfa %s: it stands where it would judge answers and not requests (`handle_errors`, `handle_response`); put it into the site, before what it is to guard", h.gated.Name))
 		}
