@@ -3,7 +3,10 @@ package caddymodule
 import (
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
 )
 
 // firstAhead is how much is read ahead at first, in bytes. The buffer grows with what arrives, so that a body which is only
@@ -37,6 +40,15 @@ func readAhead(r *http.Request, limit int) (prefix []byte, whole bool, err error
 		return buf, false, body.err
 	}
 	return buf, body.err == io.EOF || r.ContentLength == int64(len(buf)), nil
+}
+
+// bodyOf looks for legacy authentication in the beginning of a request's body.
+func bodyOf(r *http.Request) func(legacy.Finding) legacy.Finding {
+	return func(f legacy.Finding) legacy.Finding {
+		// Of a body that was cut off nothing more comes: what is there is judged, and whoever reads it gets the error.
+		prefix, whole, _ := readAhead(r, legacy.MaxBody)
+		return legacy.InspectBody(f, strings.Join(r.Header["Content-Type"], ", "), strings.Join(r.Header["Content-Encoding"], ", "), prefix, whole)
+	}
 }
 
 // aheadBody is a body whose beginning has been read already.

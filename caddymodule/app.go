@@ -68,6 +68,7 @@ type App struct {
 
 	mu       sync.Mutex
 	handlers []*Handler
+	gated    map[string][]*gate.Application // by name; made when the sites were checked
 
 	once    sync.Once
 	runtime *runtime
@@ -278,7 +279,10 @@ func (a *App) start() (*runtime, error) {
 	generation := account.NewGeneration(accounts, generationKeeper{a.ctx.Storage()}, keys)
 	passwords := throttle.NewPasswords(accounts)
 	passkeys := a.passkeys()
-	g := &gate.Gate{Sessions: sessionManager, Accounts: accountService, Users: dirs, Policy: rules, Passkeys: passkeys}
+	g := &gate.Gate{
+		Sessions: sessionManager, Accounts: accountService, Users: dirs, Policy: rules, Passkeys: passkeys,
+		Verified: a.live.verified, PerUserAppPasswords: a.PerUserMFA != nil && a.PerUserMFA.AppPasswords == config.On, Emergency: a.LegacyEmergency,
+	}
 	app := totp.Factor{}
 	if a.Factor.TOTP != nil {
 		app.Issuer = a.Factor.TOTP.Issuer
@@ -296,6 +300,7 @@ func (a *App) start() (*runtime, error) {
 		},
 		Upstreams: a.perUserUpstreams(), Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
 	}
+	g.Passwords = service
 	pages, err := portal.New(portal.Portal{
 		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Help: a.Help, Terms: a.terms, Log: a.slog,
 		Health: func(ctx context.Context) error {
@@ -319,6 +324,8 @@ func (a *App) start() (*runtime, error) {
 	if rules.Defaults.Off && len(rules.Policies) == 0 && !rules.PerUser.On {
 		a.log.Warn("security defaults are off, and nothing stands in their place: nobody is asked for a second factor")
 	}
+
+	a.warnOfLegacy(time.Now())
 
 	running, stop := context.WithCancel(context.Background())
 	rt := &runtime{
@@ -363,6 +370,9 @@ func (a *App) passkeys() webauthn.Factor {
 // countries may have changed since, and the configuration that has let it in may not have asked.
 func (a *App) judge(ctx context.Context, g *gate.Gate, c *session.Connection, now time.Time) bool {
 	client := a.client(&c.Subject)
+	if entry, ok := c.Entry.(*gate.Entry); ok {
+		return a.stillAdmits(ctx, g, entry, c.Subject.Application, &client, now)
+	}
 	return g.Again(ctx, c.Current, c.Subject.Application, &client, now).Verdict == gate.Pass
 }
 

@@ -163,9 +163,13 @@ func (h *Handler) request(r *http.Request, asked asked, now time.Time, subject *
 	g := gate.Request{
 		Application: h.gated, Now: now, Host: host, Client: h.app.client(subject),
 		Asked: asked.path(), Rewritten: r.URL.EscapedPath(),
-		Authorization: r.Header["Authorization"], UserInfo: asked.url.User != nil,
+		Method: r.Method, UserAgent: subject.UserAgent, Hint: subject.Hint, Authorized: len(r.Header["Authorization"]) > 0,
 	}
+	g.Finding = h.inspect(r, asked, &g)
 	g.Cookie = sessionCookie(r, host, https)
+	if g.Cookie == "" {
+		g.Program = portal.KindOf(r) == portal.Program
+	}
 	return g
 }
 
@@ -218,6 +222,11 @@ func (h *Handler) identify(r *http.Request, u *mfa.User, current session.Current
 		id = newIdentity(u, current.Session.ID)
 		beside.Store(id)
 	}
+	h.tell(r, id)
+}
+
+// tell writes headers and placeholders.
+func (h *Handler) tell(r *http.Request, id *identity) {
 	values := id.headers // a copy: directives change headers in place
 	for i, name := range h.identityHeaders {
 		if values[i] != "" {

@@ -71,7 +71,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	for i, name := range [4]string{id.User, id.Groups, id.Name, id.Email} {
 		h.identityHeaders[i] = http.CanonicalHeaderKey(name)
 	}
-	h.gated = &gate.Application{Name: h.Application.Application, Bypass: gate.NewPaths(h.Bypass), NoIdle: gate.NewPaths(h.NoIdle)}
+	h.gated = &gate.Application{Name: h.Application.Application, Bypass: gate.NewPaths(h.Bypass), NoIdle: gate.NewPaths(h.NoIdle), Doors: doorsOf(&h.Application)}
 	h.app.register(h)
 	return nil
 }
@@ -91,9 +91,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		http.Error(w, "This does not work at the moment.", http.StatusServiceUnavailable)
 		return nil
 	}
-	h.hygiene.clean(r.Header)
-
 	now := time.Now()
+	if h.LegacyOnly {
+		return h.only(w, r, next, rt, asked, now)
+	}
+	token := tokenOf(r.Header)
+	h.hygiene.clean(r.Header)
 	if ours {
 		rt.portal.ServeHTTP(w, asked.request(r), h.facts(r, asked, now))
 		return nil
@@ -107,10 +110,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 
 	subject := h.subject(r)
 	request := h.request(r, asked, now, &subject)
+	request.TokenID, request.TokenSecret = token.id, token.secret
+	if request.Finding.Body {
+		request.Body = bodyOf(r)
+	}
 	out := rt.gate.Check(r.Context(), &request)
 	h.requests[out.Verdict].Inc()
 	reference := ""
-	if out.User != nil {
+	if out.Finding.Class != legacy.None || out.Entry != nil {
+		h.notice(rt, &subject, &request, &out)
+	}
+	if out.Current.Session != nil {
 		if out.Verdict != gate.Pass {
 			reference = audit.NewReference()
 		}
@@ -127,28 +137,42 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		conn := rt.connections.Open(r.Context(), out.Current, subject)
 		defer conn.Close()
 		r = r.WithContext(conn)
-		look := h.withSession(rt, r, out.Class, out.User, out.Account)
+		look := h.withSession(rt, r, out.Finding.Scheme, out.User, out.Account)
 		h.identify(r, out.User, out.Current)
 		if r.ContentLength != 0 { // Caddy wraps every body, also one that is not there
 			defer endUpload(conn, w)()
 		}
 		return letPass(w, r, next, look)
+	case gate.Admit:
+		subject.Cookie = request.Cookie
+		return h.admit(w, r, next, rt, &subject, &request, &out)
 	}
 
 	leaveUnread(w, r)
 	facts := h.facts(r, asked, now)
 	facts.Reference = cmp.Or(reference, facts.Reference)
-	facts.Dialect = legacy.Inspect(&legacy.Request{Method: asked.method, Asked: request.Asked, Rewritten: request.Rewritten, Header: r.Header}).Dialect
+	facts.Dialect = request.Finding.Dialect
 	switch out.Verdict {
 	case gate.SignIn, gate.StepUp:
+		if out.Invite {
+			rt.portal.Invite(w, r, facts, h.takesAppPasswords(rt))
+			return nil
+		}
 		user := ""
 		if out.User != nil && !out.Current.Session.Pending {
 			user = out.User.Name
 		}
 		rt.portal.Challenge(w, r, facts, user)
 	case gate.Legacy:
-		rt.sink.Audit(audit.Event{Type: audit.LegacyRefused, Application: facts.Application, Host: facts.Host, Address: facts.Client.Address, Class: string(out.Class), Reference: facts.Reference})
-		rt.portal.RefuseLegacy(w, facts, out.Class, false)
+		rt.refusedLegacy(facts, &out)
+		switch {
+		case out.Invite:
+			rt.portal.Invite(w, r, facts, h.takesAppPasswords(rt))
+		case out.Wrong:
+			rt.portal.RefuseWrong(w, facts)
+		default:
+			rt.portal.RefuseLegacy(w, facts, out.Finding.Class, h.instead(rt))
+		}
 	case gate.Unavailable:
 		rt.unavailable(h.app, out.Err)
 		rt.portal.Unavailable(w, r, facts, out.Err)

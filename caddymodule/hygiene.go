@@ -23,9 +23,15 @@ var overrides = []string{
 // standardIdentity are the names that are never a client's, also where an application has been given others.
 var standardIdentity = []string{"Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email"}
 
+// The headers of a service token. No application sees them.
+const (
+	tokenIDHeader     = "Mfa-Token-Id"
+	tokenSecretHeader = "Mfa-Token-Secret"
+)
+
 func newHygiene(identity config.Identity) *hygiene {
 	h := &hygiene{}
-	for _, name := range slices.Concat(overrides, standardIdentity, []string{identity.User, identity.Groups, identity.Name, identity.Email}) {
+	for _, name := range slices.Concat(overrides, standardIdentity, []string{tokenIDHeader, tokenSecretHeader, identity.User, identity.Groups, identity.Name, identity.Email}) {
 		folded := config.FoldHeader(name)
 		for len(h.byLength) <= len(folded) {
 			h.byLength = append(h.byLength, nil)

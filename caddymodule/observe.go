@@ -29,7 +29,7 @@ func newSink(log *zap.Logger, kept *signinlog.Log) *sink {
 // Audit writes one event.
 func (s *sink) Audit(e audit.Event) {
 	eventsTotal.WithLabelValues(string(e.Type)).Inc()
-	fields := make([]zap.Field, 0, 14)
+	fields := make([]zap.Field, 0, 15)
 	text := func(key, value string) {
 		if value != "" {
 			fields = append(fields, zap.String(key, value))
@@ -50,6 +50,7 @@ func (s *sink) Audit(e audit.Event) {
 	text("credential", e.Credential)
 	text("reason", e.Reason)
 	text("class", e.Class)
+	text("exception", e.Exception)
 	text("by", e.By)
 	text("reference", e.Reference)
 	s.audit.Info("audit event", fields...)
@@ -107,7 +108,7 @@ var (
 
 var verdictNames = map[gate.Verdict]string{
 	gate.Refuse: "refuse", gate.Pass: "pass", gate.Bypass: "bypass", gate.SignIn: "sign_in", gate.StepUp: "step_up",
-	gate.Legacy: "legacy", gate.Unavailable: "unavailable",
+	gate.Legacy: "legacy", gate.Admit: "admit", gate.Open: "open", gate.Unavailable: "unavailable",
 }
 
 // requestCounters are the counters of one application, by verdict.

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +14,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 )
 
 // checkSites looks at what can only be seen when app and sites are there: that every application has a name, that its pages can
@@ -35,7 +38,9 @@ func (a *App) checkSites() error {
 		for _, p := range w.places {
 			found[p.handler] = true
 			for _, host := range p.hosts() {
-				names[host] = true
+				if !p.handler.LegacyOnly {
+					names[host] = true
+				}
 			}
 			if err := w.check(p); err != nil {
 				mistakes = append(mistakes, err)
@@ -43,7 +48,7 @@ func (a *App) checkSites() error {
 		}
 		if len(w.places) > 0 && w.server.TrustedProxiesStrict == 0 && trustsProxies(w.server) {
 			const advice = "the client's address is the leftmost in X-Forwarded-For, which the client writes; add `trusted_proxies_strict` beside `trusted_proxies`"
-			if what := looksAtAddresses(&a.Config, a.rules.Inputs()); what != "" {
+			if what := cmp.Or(looksAtAddresses(&a.Config, a.rules.Inputs()), w.looksAtAddresses()); what != "" {
 				mistakes = append(mistakes, fmt.Errorf("server %s: %s looks at addresses, but %s", name, what, advice))
 			} else {
 				a.log.Warn("addresses in the logs and in what is counted against guessing can be forged", zap.String("server", name), zap.String("advice", advice))
@@ -53,7 +58,11 @@ func (a *App) checkSites() error {
 	mistakes = append(mistakes, a.checkPasskeys(names)...)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.gated = map[string][]*gate.Application{}
 	for _, h := range a.handlers {
+		if !h.PagesOnly {
+			a.gated[h.gated.Name] = append(a.gated[h.gated.Name], h.gated)
+		}
 		h.requests = newRequestCounters(h.gated.Name) // the name is known now
 		h.refusals = upstreamRefusedTotal.WithLabelValues(h.gated.Name)
 		if !found[h] && !h.PagesOnly {
@@ -61,6 +70,23 @@ func (a *App) checkSites() error {
 		}
 	}
 	return errors.Join(mistakes...)
+}
+
+// looksAtAddresses names what of the applications depends on where a client is, or nothing.
+func (w *walker) looksAtAddresses() string {
+	for _, p := range w.places {
+		for _, r := range p.handler.LegacyAuth {
+			if len(r.From) > 0 {
+				return "`legacy_auth` of " + p.handler.gated.Name
+			}
+		}
+		for _, e := range p.handler.LegacyExceptions {
+			if len(e.From) > 0 {
+				return "`legacy_exception` of " + p.handler.gated.Name
+			}
+		}
+	}
+	return ""
 }
 
 // checkPasskeys finds hosts that passkeys are not good for.
@@ -154,6 +180,9 @@ func (w *walker) check(p place) error {
 			return fmt.Errorf("mfa: the application has no name, and the sites %s and %s share it; write for example `mfa hr`", name, hosts[0])
 		}
 		p.handler.gated.Name = hosts[0]
+	}
+	if p.handler.LegacyOnly {
+		return nil // it has no pages
 	}
 	if len(hosts) == 0 {
 		hosts = []string{"example.com"}

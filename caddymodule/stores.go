@@ -16,6 +16,7 @@ import (
 
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
+	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/platform"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -222,6 +223,7 @@ type live struct {
 	accounts    *account.View
 	connections *session.Connections
 	verdicts    *signin.Verdicts
+	verified    *gate.Verified
 	platforms   *platform.Cache
 	stop        []func()
 	release     []func() error
@@ -234,7 +236,7 @@ func acquireLive(sessions, accounts storeModule) (*live, error) {
 	value, _, err := lives.LoadOrNew(key, func() (caddy.Destructor, error) {
 		l := &live{
 			key: key, sessions: session.NewView(sessions.Store()), accounts: account.NewView(accounts.Store()),
-			connections: session.NewConnections(), verdicts: signin.NewVerdicts(), platforms: platform.NewCache(),
+			connections: session.NewConnections(), verdicts: signin.NewVerdicts(), verified: gate.NewVerified(), platforms: platform.NewCache(),
 		}
 		// What changes a session or an account may end a connection that is open.
 		l.stop = append(l.stop, sessions.Store().Watch(l.recheck), accounts.Store().Watch(l.recheck))

@@ -13,8 +13,10 @@ import (
 
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
+	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/portal"
 )
 
 // upstream signs in to an application that knows nothing but HTTP Basic, with its own credential.
@@ -101,6 +103,46 @@ func (h *Handler) withSession(rt *runtime, r *http.Request, scheme legacy.Class,
 		}
 	}
 	return answer{}
+}
+
+// withEntry does to a request that has come in without a session what belongs to what has let it in, and tells how the application's
+// answer is to be looked at.
+func (h *Handler) withEntry(rt *runtime, r *http.Request, request *gate.Request, out *gate.Outcome) answer {
+	switch out.Entry.By {
+	case gate.ByServiceToken:
+		if h.upstream == nil || h.upstream.value == "" && out.Account == nil {
+			// The token has headers of its own, and Authorization is between the machine and the application.
+			if !passes(out.Finding.Scheme) {
+				delete(r.Header, "Authorization")
+			}
+			return answer{}
+		}
+		fallthrough
+	case gate.ByAppPassword:
+		if h.authorize(rt, r, out.User, out.Account) { // what was in its place is ours, and not the application's
+			return answer{refused: func() { h.upstreamRefused(out.User) }}
+		}
+		return answer{}
+	}
+	// What it carries, or is about to, is for the application: so are its challenges.
+	return answer{keep: func(scheme legacy.Class) bool {
+		return scheme == legacy.Basic && out.Entry.By == gate.ByPassword ||
+			h.gated.Doors.Admits(scheme, request.Client.Address, request.Asked, request.Rewritten, request.Now, rt.gate.Emergency)
+	}}
+}
+
+// takesAppPasswords says whether app passwords open the application for anybody.
+func (h *Handler) takesAppPasswords(rt *runtime) bool {
+	on := h.gated.Doors.AppPasswords
+	return rt.gate.Keys != nil && (on == gate.On || on == gate.Unset && rt.gate.PerUserAppPasswords)
+}
+
+// instead is what a refused program is told to use.
+func (h *Handler) instead(rt *runtime) portal.Instead {
+	if h.takesAppPasswords(rt) {
+		return portal.AppPasswordInstead
+	}
+	return portal.BrowserInstead
 }
 
 // passes says whether a credential of this kind may reach the application beside a session. NTLM and Negotiate sign in a connection

@@ -105,7 +105,7 @@ var allowed = map[string]struct {
 	"internal/legacy":    {nil, "it reads headers and nothing else"},
 	"internal/risk":      {[]string{"internal/mfa"}, "it is pure: facts in, level out"},
 	"internal/factor":    {[]string{"internal/factor", "internal/mfa"}, "a factor judges a proof and keeps nothing"},
-	"internal/gate":      {[]string{"internal/account", "internal/directory", "internal/factor/pass", "internal/legacy", "internal/mfa", "internal/policy", "internal/session"}, "the gate decides, and writes no answer"},
+	"internal/gate":      {[]string{"internal/account", "internal/directory", "internal/factor/pass", "internal/legacy", "internal/mfa", "internal/policy", "internal/session", "internal/throttle"}, "the gate decides, and writes no answer"},
 	"internal/signinlog": {[]string{"internal/audit", "internal/mfa", "internal/store"}, "a log keeps what it is told, and asks nobody"},
 	"internal/inventory": {[]string{"internal/audit", "internal/mfa", "internal/store"}, "it keeps what it is told, and asks nobody"},
 	"internal/session":   {[]string{"internal/mfa", "internal/seal", "internal/store"}, "sessions know nothing of what their proofs are worth"},

@@ -40,6 +40,7 @@ const (
 	AccountsAccepted    Type = "account_store_accepted"
 	AccessRefused       Type = "access_refused"
 	LegacyRefused       Type = "legacy_refused"
+	LegacyAllowed       Type = "legacy_allowed" // Reason says by what
 	AppPasswordMade     Type = "app_password_made"
 	AppPasswordRevoked  Type = "app_password_revoked"
 	AppPasswordsEnded   Type = "app_passwords_ended" // all of a user; Reason says why
@@ -64,6 +65,7 @@ type Event struct {
 	Credential  string // id, no secret
 	Reason      string // from a short list of constants
 	Class       string // of legacy authentication
+	Exception   string // name of the one that has let it through
 	Reference   string // what the person sees on the page
 	By          string // who, if not the user himself: admin
 }

@@ -23,6 +23,14 @@ type Gate struct {
 	Users    directory.Directories
 	Policy   *policy.Set
 	Passkeys mfa.Local // nil: there are none
+
+	// What legacy clients are judged by.
+	Passwords Passwords // nil: no password of theirs is right
+	Verified  *Verified // nil: each is judged anew
+	Keys      Keys      // nil: there are none
+
+	PerUserAppPasswords bool // who has a setting of his own may use app passwords where an application says nothing of them
+	Emergency           bool // every class is reported and not blocked
 }
 
 // Application is what the gate knows of an application.
@@ -30,6 +38,7 @@ type Application struct {
 	Name   string
 	Bypass Paths // reached without signing in
 	NoIdle Paths // doesn't count as activity
+	Doors  Doors // for legacy clients
 }
 
 // Request is what the gate looks at.
@@ -42,8 +51,17 @@ type Request struct {
 	Asked       string // path as the client sent it, escaped
 	Rewritten   string // path as the application will get it, escaped
 
-	Authorization []string // all values of the header
-	UserInfo      bool     // the target holds a user name
+	Method     string
+	UserAgent  string         // and what else the client says of itself,
+	Hint       string         // Sec-CH-UA-Platform
+	Finding    legacy.Finding // what it has of legacy authentication
+	Authorized bool           // it has an Authorization header, of whatever scheme
+	Program    bool           // neither a browser nor a script in one has sent it
+
+	// Body completes the finding with what stands in the request's body. It is called when that is needed; nil: nobody looks.
+	Body func(legacy.Finding) legacy.Finding
+
+	TokenID, TokenSecret string // of a service token
 }
 
 // Verdict is what becomes of a request. The zero Verdict refuses.
@@ -56,40 +74,55 @@ const (
 	Bypass                     // to the application, as nobody
 	SignIn                     // nobody is signed in
 	StepUp                     // somebody is, and something is missing
-	Legacy                     // it carries a legacy credential
+	Legacy                     // it carries a legacy credential that opens nothing
+	Admit                      // to the application, as Outcome.Entry says: as its holder, or as nobody
+	Open                       // to an application where nobody signs in, as it came
 	Unavailable                // something that must be asked doesn't answer
 )
 
 // Outcome is a verdict and what led to it.
 type Outcome struct {
 	Verdict  Verdict
-	Class    legacy.Class // of the credential that the request carries
 	Current  session.Current
-	User     *mfa.User        // with Pass, StepUp and Refuse
+	User     *mfa.User        // with Pass, StepUp and Refuse; with Admit and Legacy, if it was found out whose request it is
 	Account  *account.Account // his, without the factors' data
 	Decision policy.Decision
 	Err      error // with Unavailable
+
+	Finding legacy.Finding // what the request has of legacy authentication; of a class that is only counted also with other verdicts than Legacy
+	Entry   *Entry         // with Admit, and with Open where it has something; nil else
+
+	// Invite says that a program gets 401 Basic: it has no credential, and could have one here; or it has a wrong one. Wrong says that its
+	// credential was judged, and is wrong or came too often.
+	Invite, Wrong bool
+
+	// Fresh says that a password was judged for this request and is right: not a moment ago for another.
+	Fresh bool
 }
 
-// Check decides about a request.
+// Check decides about a request. The order is: bypass; a session; a policy that blocks whatever the client; service token and app password;
+// exception; emergency switch; the mode of application and class; policy for legacy clients.
 func (g *Gate) Check(ctx context.Context, r *Request) Outcome {
 	app := r.Application
 	if app.Bypass.Contain(r.Asked) && app.Bypass.Contain(r.Rewritten) {
 		return Outcome{Verdict: Bypass}
 	}
-	class := legacy.Classify(r.Authorization)
-	if r.UserInfo {
-		class = legacy.UserInfo
+	if app.Doors.Only {
+		return g.only(r)
 	}
 	out := g.signedIn(ctx, r)
-	out.Class = class
-	if class != legacy.None && (out.Verdict == SignIn || out.Verdict == StepUp || out.Verdict == Refuse) {
-		return Outcome{Verdict: Legacy, Class: class}
+	switch out.Verdict {
+	case Pass:
+		out.Finding = r.Finding
+		if !app.NoIdle.Contain(r.Asked) {
+			g.Sessions.Touch(out.Current, app.Name, r.Now)
+		}
+		return out
+	case Unavailable:
+		out.Finding = r.Finding
+		return out
 	}
-	if out.Verdict == Pass && !app.NoIdle.Contain(r.Asked) {
-		g.Sessions.Touch(out.Current, app.Name, r.Now)
-	}
-	return out
+	return g.credential(ctx, r, out)
 }
 
 // signedIn decides by the session alone.

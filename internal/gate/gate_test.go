@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/http"
 	"net/netip"
 	"testing"
 	"time"
@@ -106,8 +107,15 @@ func (f *fixture) request(cookie string) *Request {
 	}
 }
 
+// carry gives the request a header, and looks at it.
+func (r *Request) carry(name string, values ...string) {
+	h := http.Header{name: values}
+	r.Authorized = len(h["Authorization"]) > 0
+	r.Finding = legacy.Inspect(&legacy.Request{Method: "GET", Asked: r.Asked, Rewritten: r.Rewritten, Header: h})
+}
+
 func TestVerdicts(t *testing.T) {
-	basic := []string{"Basic YWxpY2U6cA=="}
+	basic := func(r *Request) { r.carry("Authorization", "Basic YWxpY2U6cA==") }
 	for reason, tc := range map[string]struct {
 		proven  []mfa.Method // none: no session
 		request func(*Request)
@@ -127,18 +135,18 @@ func TestVerdicts(t *testing.T) {
 		"another host's session": {
 			proven: []mfa.Method{mfa.Password, mfa.TOTP}, request: func(r *Request) { r.Host = "wiki.example.com" }, want: SignIn,
 		},
-		"Basic from nobody":                       {request: func(r *Request) { r.Authorization = basic }, want: Legacy, class: legacy.Basic},
-		"Basic beside a password-only session":    {proven: []mfa.Method{mfa.Password}, request: func(r *Request) { r.Authorization = basic }, want: Legacy, class: legacy.Basic},
-		"Basic beside a session":                  {proven: []mfa.Method{mfa.Password, mfa.TOTP}, request: func(r *Request) { r.Authorization = basic }, want: Pass, class: legacy.Basic},
-		"a user name in the target":               {request: func(r *Request) { r.UserInfo = true }, want: Legacy, class: legacy.UserInfo},
-		"Basic to a bypassed path is not ours":    {request: func(r *Request) { r.Asked, r.Rewritten, r.Authorization = "/public/a", "/public/a", basic }, want: Bypass},
+		"Basic from nobody":                       {request: basic, want: Legacy, class: legacy.Basic},
+		"Basic beside a password-only session":    {proven: []mfa.Method{mfa.Password}, request: basic, want: Legacy, class: legacy.Basic},
+		"Basic beside a session":                  {proven: []mfa.Method{mfa.Password, mfa.TOTP}, request: basic, want: Pass, class: legacy.Basic},
+		"a user name in the target":               {request: func(r *Request) { r.Finding = legacy.Finding{Class: legacy.UserInfo} }, want: Legacy, class: legacy.UserInfo},
+		"Basic to a bypassed path is not ours":    {request: func(r *Request) { r.Asked, r.Rewritten = "/public/a", "/public/a"; basic(r) }, want: Bypass},
 		"the user is disabled":                    {proven: []mfa.Method{mfa.Password, mfa.TOTP}, change: func(f *fixture) { f.people.user.Disabled = true }, want: SignIn},
 		"the user is gone":                        {proven: []mfa.Method{mfa.Password, mfa.TOTP}, change: func(f *fixture) { f.people.user.ID.ID = "bob" }, want: SignIn},
 		"the password was changed":                {proven: []mfa.Method{mfa.Password, mfa.TOTP}, change: func(f *fixture) { f.people.user.Mark = "n" }, want: SignIn},
 		"the directory is down":                   {proven: []mfa.Method{mfa.Password, mfa.TOTP}, change: func(f *fixture) { f.people.err = directory.ErrUnavailable }, want: Unavailable},
 		"the directory is down, but nobody asked": {change: func(f *fixture) { f.people.err = directory.ErrUnavailable }, want: SignIn},
 		"the store is down":                       {proven: []mfa.Method{mfa.Password, mfa.TOTP}, change: func(f *fixture) { f.store.Close() }, want: Unavailable},
-		"the store is down, and it is Basic":      {proven: []mfa.Method{mfa.Password, mfa.TOTP}, request: func(r *Request) { r.Authorization = basic }, change: func(f *fixture) { f.store.Close() }, want: Unavailable, class: legacy.Basic},
+		"the store is down, and it is Basic":      {proven: []mfa.Method{mfa.Password, mfa.TOTP}, request: basic, change: func(f *fixture) { f.store.Close() }, want: Unavailable, class: legacy.Basic},
 		"blocked": {
 			proven: []mfa.Method{mfa.Password, mfa.TOTP}, want: SignIn,
 			change: func(f *fixture) { f.change(func(a *account.Account) { a.State.Blocked = &account.Block{At: f.now} }) },
@@ -177,8 +185,8 @@ func TestVerdicts(t *testing.T) {
 				tc.change(f)
 			}
 			out := f.Check(f.ctx, r)
-			if out.Verdict != tc.want || out.Class != tc.class {
-				t.Fatalf("verdict %d, class %q (%v); want %d, %q", out.Verdict, out.Class, out.Err, tc.want, tc.class)
+			if out.Verdict != tc.want || out.Finding.Class != tc.class {
+				t.Fatalf("verdict %d, class %q (%v); want %d, %q", out.Verdict, out.Finding.Class, out.Err, tc.want, tc.class)
 			}
 			if (out.Err != nil) != (tc.want == Unavailable) {
 				t.Errorf("error %v", out.Err)

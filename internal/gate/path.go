@@ -49,6 +49,40 @@ func (ps Paths) Contain(escaped string) bool {
 	return false
 }
 
+// MayContain says whether a path may be in the list for somebody who reads it: it is, it is in another case, or it has more than one
+// reading. It is for lists of what is shut.
+func (ps Paths) MayContain(escaped string) bool {
+	if len(ps) == 0 {
+		return false
+	}
+	plain, ok := plainPath(escaped)
+	if !ok {
+		return true
+	}
+	for _, p := range ps {
+		switch {
+		case strings.EqualFold(plain, p.path), strings.EqualFold(plain, strings.TrimSuffix(p.path, "/")), strings.EqualFold(plain, p.path+"/"):
+			return true
+		case p.prefix && hasPrefixFold(plain, p.path):
+			return true
+		}
+	}
+	return false
+}
+
+// hasPrefixFold compares as strings.EqualFold does, by characters and not by bytes: other letters of one may have another length.
+func hasPrefixFold(s, prefix string) bool {
+	end := 0
+	for range prefix {
+		if end == len(s) {
+			return false
+		}
+		_, size := utf8.DecodeRuneInString(s[end:])
+		end += size
+	}
+	return strings.EqualFold(s[:end], prefix)
+}
+
 // plainPath decodes a path that has only one reading.
 func plainPath(escaped string) (string, bool) {
 	if !strings.HasPrefix(escaped, "/") {

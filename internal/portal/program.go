@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
@@ -93,16 +92,33 @@ func (v *visit) returnToProgram() {
 	v.token = v.Returns.Seal(v.to, v.f.Host, v.f.Now)
 }
 
+// Instead is what a refused program is told to use.
+type Instead uint8
+
+// What there is instead.
+const (
+	NothingInstead Instead = iota // nobody signs in there
+	BrowserInstead
+	AppPasswordInstead
+)
+
 // RefuseLegacy answers a client that can't be asked for a second factor: one line, and no challenge, which would make it
 // send the password again. The answer is the same whoever is named, but for the reference, and comes before the password is looked at.
-// keys says that app passwords are taken here.
-func (p *Portal) RefuseLegacy(w http.ResponseWriter, f Facts, class legacy.Class, keys bool) {
-	instead := "Sign in with a web browser."
-	if keys {
-		instead = "Use an app password, which you make at " + f.origin() + prefix + "account."
+func (p *Portal) RefuseLegacy(w http.ResponseWriter, f Facts, class legacy.Class, instead Instead) {
+	sentence := "Legacy authentication (" + string(class) + ") is not accepted here."
+	if class == legacy.None {
+		sentence = "This is not accepted here." // a key that policy refuses
 	}
-	p.offerSignIn(w, f)
-	p.writeProgram(w, f, http.StatusForbidden, "Legacy authentication ("+string(class)+") is not accepted here. "+instead+" Reference: "+f.Reference)
+	switch instead {
+	case BrowserInstead:
+		sentence += " Sign in with a web browser."
+	case AppPasswordInstead:
+		sentence += " Use an app password, which you make at " + f.origin() + prefix + "account."
+	}
+	if instead != NothingInstead {
+		p.offerSignIn(w, f)
+	}
+	p.writeProgram(w, f, http.StatusForbidden, sentence+" Reference: "+f.Reference)
 }
 
 // Invite asks a program for a user name and a password: 401 with a challenge for HTTP Basic (RFC 7617), also when what it has sent was
@@ -110,7 +126,8 @@ func (p *Portal) RefuseLegacy(w http.ResponseWriter, f Facts, class legacy.Class
 func (p *Portal) Invite(w http.ResponseWriter, r *http.Request, f Facts, keys bool) {
 	if f.Dialect == legacy.OFBA && f.Secure && strings.EqualFold(r.Header.Get("X-FORMS_BASED_AUTH_ACCEPTED"), "t") {
 		// It can open our sign-in, which is better than a password.
-		p.RefuseLegacy(w, f, legacy.Basic, keys)
+		p.offerSignIn(w, f)
+		p.writeProgram(w, f, http.StatusForbidden, "This needs a sign-in with a second step. Reference: "+f.Reference)
 		return
 	}
 	if !f.Secure {
@@ -125,8 +142,8 @@ func (p *Portal) Invite(w http.ResponseWriter, r *http.Request, f Facts, keys bo
 	p.writeProgram(w, f, http.StatusUnauthorized, sentence+" Reference: "+f.Reference)
 }
 
-// RefuseThrottled answers a program that has sent too many wrong passwords, whoever it names. There is no challenge: it would go on.
-func (p *Portal) RefuseThrottled(w http.ResponseWriter, f Facts, wait time.Duration) {
-	retryAfter(w, wait)
-	p.writeProgram(w, f, http.StatusForbidden, "Too many wrong passwords. Try again later. Reference: "+f.Reference)
+// RefuseWrong answers a program whose credential is not right, and that is not to try at once again: it has tried too often, or can't
+// be asked. There is no challenge.
+func (p *Portal) RefuseWrong(w http.ResponseWriter, f Facts) {
+	p.writeProgram(w, f, http.StatusForbidden, "What you sent is not right, or was tried too often. Try again later. Reference: "+f.Reference)
 }

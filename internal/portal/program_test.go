@@ -27,15 +27,16 @@ func programAnswers(p *Portal, r *http.Request, f Facts) map[string]*httptest.Re
 		answers[name] = httptest.NewRecorder()
 		return answers[name]
 	}
-	p.RefuseLegacy(note("legacy"), f, legacy.WebDAV, false)
-	p.RefuseLegacy(note("legacy, with app passwords"), f, legacy.WebDAV, true)
+	p.RefuseLegacy(note("legacy"), f, legacy.WebDAV, BrowserInstead)
+	p.RefuseLegacy(note("legacy, with app passwords"), f, legacy.WebDAV, AppPasswordInstead)
 	p.Challenge(note("sign-in"), r, f, "")
 	p.Challenge(note("step-up"), r, f, "alice")
 	p.Refuse(note("policy"), r, f, "alice", policy.Decision{Reason: policy.PolicyBlocks})
 	p.Unavailable(note("unavailable"), r, f, nil)
 	p.Invite(note("invitation"), r, f, true)
 	p.Invite(note("invitation to a password"), r, f, false)
-	p.RefuseThrottled(note("throttled"), f, 90*time.Second)
+	p.RefuseLegacy(note("legacy, where nobody signs in"), f, legacy.WebDAV, NothingInstead)
+	p.RefuseWrong(note("wrong"), f)
 	return answers
 }
 
@@ -55,7 +56,7 @@ func TestProgramsGetOneLine(t *testing.T) {
 		if got := w.Header().Get("Www-Authenticate"); got != challenge {
 			t.Errorf("%s: challenge %q", name, got)
 		}
-		if (name == "throttled" || name == "unavailable") != (w.Header().Get("Retry-After") != "") {
+		if (name == "unavailable") != (w.Header().Get("Retry-After") != "") {
 			t.Errorf("%s: Retry-After %q", name, w.Header().Get("Retry-After"))
 		}
 	}
@@ -85,7 +86,7 @@ func TestSubversionGetsItsOwnErrors(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	p.RefuseLegacy(w, f, `<&>"`, false)
+	p.RefuseLegacy(w, f, `<&>"`, BrowserInstead)
 	if err := xml.Unmarshal(w.Body.Bytes(), new(struct{})); err != nil || strings.Contains(w.Body.String(), "<&>") {
 		t.Errorf("%v\n%s", err, w.Body)
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
 )
 
-// Connections knows the requests that are in flight behind a session: downloads, event streams, WebSockets. A request asks
-// for permission once, and may then last for days; Run asks again for it, and ends it when the answer is no.
+// Connections knows the requests that are in flight behind a session, or without one by what else has let them in: downloads, event
+// streams, WebSockets. A request asks for permission once, and may then last for days; Run asks again for it, and ends it when the answer is no.
 //
 // It outlives configurations: a connection that an older one has let in is judged by the newest.
 type Connections struct {
@@ -36,12 +36,26 @@ type connectionShard struct {
 // Connection is a request in flight, and the context that ends with its session. What it says is not changed.
 type Connection struct {
 	context.Context
-	Current Current
+	Current Current // the zero Current: it was let in without a session, by Entry
+	Entry   Entry   // nil: by a session
 	Subject Subject
 
 	cancel         context.CancelCauseFunc
 	shard          *connectionShard
 	next, previous *Connection // in the shard, under its lock
+}
+
+// Entry is what has let in a request without a session. Whoever has made it knows what must still be true for it to go on.
+type Entry interface {
+	Owner() mfa.UserID // zero: nobody's
+}
+
+// owner is whose request it is.
+func (conn *Connection) owner() mfa.UserID {
+	if conn.Entry != nil {
+		return conn.Entry.Owner()
+	}
+	return conn.Current.Session.User
 }
 
 // Subject is what must be known of a request to judge it again.
@@ -84,11 +98,20 @@ func NewConnections() *Connections {
 	return &Connections{news: make(chan mfa.UserID, 256)}
 }
 
-// Open registers a request. The connection is the context to go on with; Close must be called.
+// Open registers a request behind a session. The connection is the context to go on with; Close must be called.
 func (c *Connections) Open(ctx context.Context, current Current, subject Subject) *Connection {
+	return c.open(ctx, current, nil, subject)
+}
+
+// OpenWithout registers a request that was let in without a session.
+func (c *Connections) OpenWithout(ctx context.Context, entry Entry, subject Subject) *Connection {
+	return c.open(ctx, Current{}, entry, subject)
+}
+
+func (c *Connections) open(ctx context.Context, current Current, entry Entry, subject Subject) *Connection {
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &c.shards[rand.Uint32()%connectionShards]
-	conn := &Connection{Context: ctx, Current: current, Subject: subject, cancel: cancel, shard: s}
+	conn := &Connection{Context: ctx, Current: current, Entry: entry, Subject: subject, cancel: cancel, shard: s}
 	s.mu.Lock()
 	if conn.next = s.first; conn.next != nil {
 		conn.next.previous = conn
@@ -207,7 +230,7 @@ func (c *Connections) watch(ctx context.Context, stores []store.Store) {
 func (c *Connections) judge(ctx context.Context, user mfa.UserID, judge Judge) {
 	for i := range c.shards {
 		for _, conn := range c.shards[i].all() {
-			concerned := user.IsZero() || conn.Current.Session.User == user
+			concerned := user.IsZero() || conn.owner() == user
 			if concerned && conn.Err() == nil && !judge(ctx, conn, time.Now()) && ctx.Err() == nil {
 				conn.cancel(ErrEnded)
 			}

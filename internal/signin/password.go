@@ -16,6 +16,20 @@ import (
 // Password judges a user name and a password, and begins a session if they are right. The error is ErrPassword,
 // *throttle.WaitError, directory.ErrBusy, account.ErrReplaced, or wraps store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) Password(ctx context.Context, c Client, name, password string) (State, Cookies, error) {
+	var a *account.Account
+	user, err := s.judgePassword(ctx, c, name, password, func(user *mfa.User) (err error) {
+		a, err = s.firstSignIn(ctx, c, user)
+		return err
+	})
+	if err != nil {
+		return State{}, Cookies{}, err
+	}
+	return s.passwordAccepted(ctx, c, user, a)
+}
+
+// judgePassword judges a user name and a password, and calls accepted if they are right, before the attempt is taken back. The error is one
+// of Password's, or of accepted.
+func (s *Service) judgePassword(ctx context.Context, c Client, name, password string, accepted func(*mfa.User) error) (*mfa.User, error) {
 	canonical, nameErr := mfa.CanonicalName(name)
 	attempt := throttle.Attempt{User: canonical, Address: c.Address}
 	if nameErr != nil {
@@ -33,21 +47,21 @@ func (s *Service) Password(ctx context.Context, c Client, name, password string)
 		}
 	}()
 	if len(s.Browsers.open(c.Browser)) == 0 && !enter() {
-		return State{}, Cookies{}, directory.ErrBusy
+		return nil, directory.ErrBusy
 	}
 	known, a, err := s.candidate(ctx, canonical)
 	if err != nil {
-		return State{}, Cookies{}, err
+		return nil, err
 	}
 	attempt.Browser = s.Browsers.ID(c.Browser, known, a, c.Now)
 	if attempt.Browser == "" && !enter() {
-		return State{}, Cookies{}, directory.ErrBusy
+		return nil, directory.ErrBusy
 	}
 	if err := s.Passwords.Charge(ctx, attempt, c.Now); err != nil {
 		if wait := (*throttle.WaitError)(nil); errors.As(err, &wait) {
 			s.audit(c, audit.Event{Type: audit.PasswordThrottled, Reason: wait.Scope})
 		}
-		return State{}, Cookies{}, err
+		return nil, err
 	}
 	// A name that can't be one costs what a wrong password does.
 	user, err := s.Users.Authenticate(ctx, canonical, password)
@@ -55,29 +69,26 @@ func (s *Service) Password(ctx context.Context, c Client, name, password string)
 	case errors.Is(err, directory.ErrBusy):
 		// Nothing was judged, so nothing counts.
 		if err := s.Passwords.Withdraw(ctx, attempt, c.Now); err != nil {
-			return State{}, Cookies{}, err
+			return nil, err
 		}
-		return State{}, Cookies{}, directory.ErrBusy
+		return nil, directory.ErrBusy
 	case errors.Is(err, directory.ErrPassword), nameErr != nil && err == nil:
 		s.passwordRefused(c, known, "password")
-		return State{}, Cookies{}, ErrPassword
+		return nil, ErrPassword
 	case err == nil && a.State.Blocked != nil:
 		s.passwordRefused(c, known, "blocked")
-		return State{}, Cookies{}, ErrPassword
+		return nil, ErrPassword
 	case err != nil:
-		return State{}, Cookies{}, err
+		return nil, err
 	}
 	// Only now, with the right password, anything is written for the person.
 	if err := s.Generation.Check(ctx); err != nil {
-		return State{}, Cookies{}, err
+		return nil, err
 	}
-	if a, err = s.firstSignIn(ctx, c, user); err != nil {
-		return State{}, Cookies{}, err
+	if err := accepted(user); err != nil {
+		return nil, err
 	}
-	if err := s.Passwords.Refund(ctx, attempt, c.Now); err != nil {
-		return State{}, Cookies{}, err
-	}
-	return s.passwordAccepted(ctx, c, user, a)
+	return user, s.Passwords.Refund(ctx, attempt, c.Now)
 }
 
 // passwordAccepted renews the browser's session if it is the same person's, and begins one otherwise.

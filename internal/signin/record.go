@@ -73,11 +73,17 @@ func (s *Service) decided(c Client, r *audit.SignIn, user *mfa.User, a *account.
 // maxUserAgent is how much of a header that strangers choose stands in the log, in bytes.
 const maxUserAgent = 256
 
+// clientApps are the words of the log for kinds of clients.
+var clientApps = map[mfa.ClientApp]string{
+	"": audit.ClientBrowser, policy.Browser: audit.ClientBrowser, policy.MobileAndDesktop: audit.ClientMobileAndDesktop,
+	policy.ExchangeActiveSync: audit.ClientExchangeActiveSync, policy.OtherClients: audit.ClientOther,
+}
+
 // record begins a record of the sign-in log.
 func (s *Service) record(c Client, user *mfa.User, proofs mfa.Proofs, status audit.Status) audit.SignIn {
 	r := audit.SignIn{
 		ID: c.Reference, CorrelationID: c.Reference, Created: c.Now, UserDisplayName: user.DisplayName, UserPrincipalName: user.Canonical,
-		AppDisplayName: c.Application, ClientAppUsed: audit.ClientBrowser, UserAgent: strings.ToValidUTF8(c.UserAgent[:min(len(c.UserAgent), maxUserAgent)], ""), ConditionalAccess: audit.AccessNotApplied,
+		AppDisplayName: c.Application, ClientAppUsed: clientApps[c.Client.App], UserAgent: strings.ToValidUTF8(c.UserAgent[:min(len(c.UserAgent), maxUserAgent)], ""), ConditionalAccess: audit.AccessNotApplied,
 		Requirement: audit.MultiFactor, Status: status, IsInteractive: true, Details: []audit.Detail{}, Policies: []audit.AppliedPolicy{},
 		Device: audit.DeviceDetail{
 			DeviceID: c.Device.ID, DisplayName: c.Device.Name, IsCompliant: c.Device.Compliant, IsManaged: c.Device.Known,
