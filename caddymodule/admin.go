@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/admin"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
+	"github.com/caddy-mfa/caddy-mfa/internal/machinekey"
 	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
 )
@@ -139,6 +140,7 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 		return done(s.RemoveUpstream(r.Context(), r.PathValue("name"), r.PathValue("application"), time.Now()))
 	})
 	handle("POST /mfa/accounts/init", func(r *http.Request) (any, error) { return done(s.AcceptAccounts(r.Context())) })
+	keyEndpoints(handle, s)
 	policyEndpoints(handle, s, signIns)
 	handle("GET /mfa/sign-ins", func(r *http.Request) (any, error) { return listSignIns(r, signIns, time.Now()) })
 	handle("/mfa/", func(r *http.Request) (any, error) {
@@ -176,7 +178,8 @@ func adminStatus(err error) int {
 	switch {
 	case errors.As(err, &badInput{}), errors.Is(err, signinlog.ErrFilter), errors.Is(err, admin.ErrUpstream):
 		return http.StatusBadRequest
-	case errors.Is(err, admin.ErrNoUser), errors.Is(err, admin.ErrNoUpstream), errors.Is(err, errNoEndpoint), errors.Is(err, errSignInLogOff):
+	case errors.Is(err, admin.ErrNoUser), errors.Is(err, admin.ErrNoUpstream), errors.Is(err, errNoEndpoint), errors.Is(err, errSignInLogOff),
+		errors.Is(err, machinekey.ErrNoKey), errors.Is(err, machinekey.ErrNoToken):
 		return http.StatusNotFound
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, directory.ErrUnavailable):
 		return http.StatusServiceUnavailable

@@ -278,10 +278,11 @@ func (a *App) start() (*runtime, error) {
 	accountService := account.NewService(accounts, a.live.accounts, cache, keys)
 	generation := account.NewGeneration(accounts, generationKeeper{a.ctx.Storage()}, keys)
 	passwords := throttle.NewPasswords(accounts)
+	machineKeys := a.machineKeys(dirs, accountService, generation, keys)
 	passkeys := a.passkeys()
 	g := &gate.Gate{
-		Sessions: sessionManager, Accounts: accountService, Users: dirs, Policy: rules, Passkeys: passkeys,
-		Verified: a.live.verified, PerUserAppPasswords: a.PerUserMFA != nil && a.PerUserMFA.AppPasswords == config.On, Emergency: a.LegacyEmergency,
+		Sessions: sessionManager, Accounts: accountService, Users: dirs, Policy: rules, Passkeys: passkeys, Keys: machineKeys,
+		Verified: a.live.verified, PerUserAppPasswords: machineKeys.PerUser, Emergency: a.LegacyEmergency,
 	}
 	app := totp.Factor{}
 	if a.Factor.TOTP != nil {
@@ -298,7 +299,7 @@ func (a *App) start() (*runtime, error) {
 		Factors: map[mfa.Method]mfa.Factor{
 			mfa.Passkey: passkeys, mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},
 		},
-		Upstreams: a.perUserUpstreams(), Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
+		Keys: machineKeys, Upstreams: a.perUserUpstreams(), Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
 	}
 	g.Passwords = service
 	pages, err := portal.New(portal.Portal{
@@ -333,15 +334,23 @@ func (a *App) start() (*runtime, error) {
 		admin: &admin.Service{
 			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
 			Policy: rules, Applications: a.applications(), Country: a.country, Upstreams: a.perUserUpstreams(),
-			PerUserNoEffect: perUserNoEffect(rules),
+			PerUserNoEffect: perUserNoEffect(rules), Keys: machineKeys, KeyThrottle: machineKeys.Throttle,
 		},
 		stop: stop, done: &sync.WaitGroup{},
 	}
 	if a.countries != nil {
 		rt.done.Go(func() { a.countries.Run(running) })
 	}
+	changed := make(chan struct{}, 1)
+	rt.done.Go(func() { a.endOfDisabled(running, machineKeys, changed) })
 	for _, d := range a.directories {
-		d.OnChange(func() { rt.connections.Recheck(mfa.UserID{}) })
+		d.OnChange(func() {
+			rt.connections.Recheck(mfa.UserID{})
+			select {
+			case changed <- struct{}{}:
+			default: // it is yet to be seen that something has changed
+			}
+		})
 		rt.done.Go(func() { d.Run(running) })
 	}
 	a.inventory = a.newInventory(keys, dirs)

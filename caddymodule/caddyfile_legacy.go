@@ -43,10 +43,16 @@ func (p *parser) legacyOptions(a *config.Application) map[string]option {
 //		expires      <day>
 //		applications <application>…
 //	}
+//	app_passwords {
+//		lifetime     <duration>
+//		max_lifetime <duration>
+//		outlive      password_change | disabling …
+//	}
 //	legacy_emergency
 func (p *parser) machineOptions(c *config.Config) map[string]option {
 	return map[string]option{
 		"service_token":    p.serviceToken(c),
+		"app_passwords":    p.appPasswordSettings(&c.AppPasswords),
 		"legacy_emergency": p.flag(&c.LegacyEmergency),
 	}
 }
@@ -126,6 +132,17 @@ func (p *parser) legacyException(a *config.Application) option {
 		p.failed[field] = len(p.mistakes) > before
 		p.failed[field+".service"] = p.failed[field+".service"] || p.failed[field+".from"]
 		a.LegacyExceptions = append(a.LegacyExceptions, out)
+	}
+}
+
+func (p *parser) appPasswordSettings(out *config.AppPasswords) option {
+	return func(d *caddyfile.Dispenser) {
+		p.args(d, 0, 0, "app_passwords {")
+		p.block(d, "app_passwords", map[string]option{
+			"lifetime":     p.duration(&out.Lifetime, "lifetime 90d"),
+			"max_lifetime": p.duration(&out.MaxLifetime, "max_lifetime 365d"),
+			"outlive":      p.texts(&out.Outlive, "outlive password_change"),
+		})
 	}
 }
 

@@ -24,8 +24,8 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "mfa",
-		Short: "Multi-factor authentication: users, passes, policies, sign-ins, demo",
-		Long: `Commands of caddy-mfa. Those about users, policies and sign-ins talk to the running server through Caddy's admin endpoint,
+		Short: "Multi-factor authentication: users, passes, app passwords, service tokens, policies, sign-ins, demo",
+		Long: `Commands of caddy-mfa. Those about users, keys, policies and sign-ins talk to the running server through Caddy's admin endpoint,
 which must be a unix socket:
 
 	{
@@ -35,7 +35,7 @@ which must be a unix socket:
 Tell them where it is with --address, or with --config and the server's configuration.`,
 		CobraFunc: func(root *cobra.Command) {
 			root.Args, root.RunE = noSuchCommand, group("", "").RunE
-			root.AddCommand(demoCommand(), hashCommand(), userCommand(), accountsCommand(), policyCommand(), signInsCommand())
+			root.AddCommand(demoCommand(), hashCommand(), userCommand(), appPasswordCommand(), serviceTokenCommand(), accountsCommand(), policyCommand(), signInsCommand())
 		},
 	})
 }
@@ -384,6 +384,14 @@ func printUser(w io.Writer, d admin.Details) {
 		t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 		for _, u := range d.Upstreams {
 			fmt.Fprintf(t, "  %s\tstored %s\n", u.Application, timeText(u.Stored))
+		}
+		t.Flush()
+	}
+	if len(d.AppPasswords) > 0 {
+		fmt.Fprintln(w, "\nApp passwords:")
+		t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+		for _, p := range d.AppPasswords {
+			fmt.Fprintf(t, "  %s\t%s\t%s\tmade %s\tlast used %s\texpires %s\n", p.ID, p.Application, p.Name, timeText(p.Made), dash(timeText(p.LastUsed)), timeText(p.Expires))
 		}
 		t.Flush()
 	}

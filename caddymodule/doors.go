@@ -64,6 +64,17 @@ func tokenOf(h http.Header) token {
 	return token{strings.Join(h[tokenIDHeader], ", "), strings.Join(h[tokenSecretHeader], ", ")}
 }
 
+// passedTokenKey is where passBy keeps a service token.
+type passedTokenKey struct{}
+
+// tokenIn is the service token of a request, also where a handler of ours that it has come through has taken the headers out of it.
+func tokenIn(r *http.Request) token {
+	if passed, ok := r.Context().Value(passedTokenKey{}).(token); ok {
+		return passed
+	}
+	return tokenOf(r.Header)
+}
+
 // inspect looks for legacy authentication in a request's head.
 func (h *Handler) inspect(r *http.Request, asked asked, g *gate.Request) legacy.Finding {
 	return legacy.Inspect(&legacy.Request{

@@ -95,7 +95,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if h.LegacyOnly {
 		return h.only(w, r, next, rt, asked, now)
 	}
-	token := tokenOf(r.Header)
+	token := tokenIn(r)
 	h.hygiene.clean(r.Header)
 	if ours {
 		rt.portal.ServeHTTP(w, asked.request(r), h.facts(r, asked, now))
@@ -192,9 +192,12 @@ func (h *Handler) passBy(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if _, guarded := session.FromContext(r.Context()); guarded {
 		return next.ServeHTTP(w, r) // with what the guard has written
 	}
+	// A guard may come behind this one.
+	if token := tokenIn(r); token.id != "" {
+		r = r.WithContext(context.WithValue(r.Context(), passedTokenKey{}, token))
+	}
 	h.hygiene.clean(r.Header)
 	normalizeUpgrade(r.Header)
-	// A guard may come behind this one.
 	if cookie := sessionCookie(r, hostOf(r), overHTTPS(r)); cookie != "" {
 		r = r.WithContext(context.WithValue(r.Context(), passedCookieKey{}, cookie))
 	}

@@ -69,6 +69,9 @@ type Config struct {
 	// Lets administrators decide user by user, where security defaults and policies don't. Default: off.
 	PerUserMFA *PerUserMFA `json:"per_user_mfa,omitempty"`
 
+	// For how long app passwords last, and what they outlive.
+	AppPasswords AppPasswords `json:"app_passwords,omitzero"`
+
 	// Keys for machines. Default: none.
 	ServiceTokens []ServiceToken `json:"service_tokens,omitempty"`
 
@@ -287,6 +290,7 @@ func (c *Config) SetDefaults() {
 	}
 	setDefault(&c.SignInLog.Keep, Duration(DefaultSignInLogKeep))
 	setDefault(&c.SignInLog.Max, DefaultSignInLogMax)
+	c.AppPasswords.SetDefaults()
 	for _, d := range c.Users {
 		if d.File != nil {
 			setDefault(&d.File.Name, "file")

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -97,6 +98,9 @@ func (c *Config) Validate() Problems {
 		if !directoryName.MatchString(name) {
 			ps.add(field+".file.name", "%q can't name a directory; want a lower-case letter, then up to 31 lower-case letters, digits or hyphens", name)
 		}
+		if isReserved(name, "service", "nobody") {
+			ps.add(field+".file.name", "%q names what is in no directory; give this one another `name`", name)
+		}
 		if names[name] {
 			ps.add(field+".file.name", "two directories are called %q; give this one another `name`, which must then never change: accounts are kept under it", name)
 		}
@@ -127,6 +131,7 @@ func (c *Config) Validate() Problems {
 		ps.add("security_defaults.off", "security defaults are off, and yet have a grace period; take one of the two out")
 	}
 	c.validatePolicy(&ps)
+	c.AppPasswords.validate(&ps)
 	c.validateServiceTokens(&ps)
 	c.SignInLog.validate(&ps)
 	return ps
@@ -218,6 +223,9 @@ func (a *Application) Validate() Problems {
 		if reservedHeaders[key] || strings.HasPrefix(key, "Sec-") || strings.HasPrefix(key, "Proxy-") {
 			ps.add(h.field, "the header %s has a meaning of its own; choose another, for example Remote-User", key)
 		}
+		if folded := FoldHeader(key); folded == "mfa-token-id" || folded == "mfa-token-secret" {
+			ps.add(h.field, "the header %s holds service tokens, and never reaches an application; choose another, for example Remote-User", key)
+		}
 		if other := seen[FoldHeader(key)]; other != "" {
 			ps.add(h.field, "the header %s can't be told from that of %s by every application; choose another", key, other)
 		}
@@ -260,6 +268,15 @@ var applicationName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 func validApplicationName(name string) bool {
 	return len(name) <= MaxApplicationName && applicationName.MatchString(name)
+}
+
+// CheckPath says what is wrong with a path, or a prefix that ends in /*: nil, if nothing is.
+func CheckPath(p string) error {
+	var ps Problems
+	if checkPathPattern(&ps, "path", p); len(ps) > 0 {
+		return errors.New(ps[0].Message)
+	}
+	return nil
 }
 
 // checkPathPattern accepts a clean absolute path, and such a path followed by /*.

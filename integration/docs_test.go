@@ -433,12 +433,18 @@ func TestEveryOptionIsDocumented(t *testing.T) {
 		per_user_mfa {
 			nonsense
 		}
+		app_passwords {
+			nonsense
+		}
+		service_token nonsense {
+			nonsense
+		}
 		sign_in_log {
 			nonsense
 		}
 	}
 }
-`: {"Global option", "store redis", "session", "registration", "users file", "factor totp", "security_defaults", "policy", "policies import", "named_location", "strength", "terms", "per_user_mfa", "sign_in_log"},
+`: {"Global option", "store redis", "session", "registration", "users file", "factor totp", "security_defaults", "policy", "policies import", "named_location", "strength", "terms", "per_user_mfa", "app_passwords", "service_token", "sign_in_log"},
 		`{
 	mfa {
 		users file users.yaml

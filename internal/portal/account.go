@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/platform"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -22,6 +23,15 @@ type accountPage struct {
 	FewCodes  bool
 	Upstreams []signin.UpstreamApplication
 	Sessions  []sessionRow
+
+	ShowAppPasswords bool // there are some, or may be
+	AppPasswords     []appPasswordRow
+	MayMake          bool // one more
+}
+
+type appPasswordRow struct {
+	account.AppPassword
+	Begins string // its first letters, as they were shown
 }
 
 type sessionRow struct {
@@ -47,6 +57,8 @@ func (v *visit) getAccount() {
 			pg.Notice = pg.T("upstream.stored")
 		case query.Has("forgotten"):
 			pg.Notice = pg.T("upstream.forgotten")
+		case query.Has("revoked"):
+			pg.Notice = pg.T("account.revoked")
 		}
 	})
 }
@@ -75,6 +87,13 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 		MayAdd:    len(overview.Factors) > 0 || st.Decision.Offer,
 		CodesLeft: overview.RecoveryCodes, FewCodes: overview.RecoveryCodes <= fewCodes,
 		Upstreams: v.Service.UpstreamApplications(st),
+	}
+	data.MayMake = len(overview.Takers) > 0 && len(overview.Factors) > 0
+	data.ShowAppPasswords = data.MayMake || len(overview.AppPasswords) > 0
+	for _, p := range overview.AppPasswords {
+		shown := appPasswordRow{*p, strings.ReplaceAll(grouped(p.ID), " ", "-")}
+		shown.Expires, shown.LastUsed = p.Expires.UTC(), p.LastUsed.UTC()
+		data.AppPasswords = append(data.AppPasswords, shown)
 	}
 	for _, s := range overview.Sessions {
 		row := sessionRow{
@@ -126,6 +145,9 @@ func (v *visit) postAccount() {
 	case "forget-upstream":
 		cookies, err := v.Service.RemoveUpstream(ctx, v.client, id, v.form("id"))
 		v.upstreamChanged(cookies, err, "forgotten")
+	case "revoke":
+		err := v.Service.RevokeAppPassword(ctx, v.client, v.form("id"))
+		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?revoked") })
 	case "end":
 		err := v.Service.EndSession(ctx, v.client, v.form("id"))
 		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?ended") })

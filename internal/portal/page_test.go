@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/net/html"
 
+	accounts "github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -144,10 +145,21 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 			{ID: value, Browser: value, Address: value, Applications: value, Created: now, Seen: now, This: true},
 			{ID: value, Browser: browserName(account, value), Address: value, Applications: value, Created: now, Seen: now},
 		},
+		ShowAppPasswords: true, MayMake: true,
+		AppPasswords: []appPasswordRow{
+			{accounts.AppPassword{ID: value, Name: value, Application: value, Expires: now, LastUsed: now}, value},
+			{accounts.AppPassword{ID: value, Name: value, Application: value, By: "admin", Expires: now}, value},
+		},
 	}, account)
 	upstream := newPage("")
 	upstream.Title = upstream.T("upstream.title", "Application", value)
 	render("upstream", upstreamPage{upstream, value, value}, upstream)
+	appPassword := newPage("apppassword.title")
+	form := appPasswordPage{page: appPassword, Session: value, Applications: []string{value}, Lifetimes: []lifetimeChoice{{Seconds: 60, Text: value, Chosen: true}}}
+	form.Wish.Application, form.Wish.Name = value, value
+	render("apppassword", form, appPassword)
+	made := newPage("apppassword.made_title")
+	render("apppassword_made", appPasswordMadePage{made, value, value, value, now}, made)
 	terms := newPage("terms.title")
 	text, err := NewTerms(policy.Terms{Name: value, Version: 3}, []byte("# ⟦Heading⟧\n\n"+value))
 	if err != nil {

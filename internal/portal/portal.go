@@ -147,16 +147,17 @@ type route struct{ get, post func(*visit) }
 
 func routes() map[string]route {
 	return map[string]route{
-		"":         {get: func(v *visit) { v.redirect(prefix + "account") }},
-		"signin":   {(*visit).getSignIn, (*visit).postSignIn},
-		"verify":   {(*visit).getVerify, (*visit).postVerify},
-		"register": {(*visit).getRegister, (*visit).postRegister},
-		"terms":    {(*visit).getTerms, (*visit).postTerms},
-		"account":  {(*visit).getAccount, (*visit).postAccount},
-		"upstream": {(*visit).getUpstream, (*visit).postUpstream},
-		"program":  {get: (*visit).getProgram},
-		"signout":  {(*visit).getSignOut, (*visit).postSignOut},
-		"language": {get: func(v *visit) { v.redirect(prefix + "account") }, post: (*visit).postLanguage},
+		"":             {get: func(v *visit) { v.redirect(prefix + "account") }},
+		"signin":       {(*visit).getSignIn, (*visit).postSignIn},
+		"verify":       {(*visit).getVerify, (*visit).postVerify},
+		"register":     {(*visit).getRegister, (*visit).postRegister},
+		"terms":        {(*visit).getTerms, (*visit).postTerms},
+		"account":      {(*visit).getAccount, (*visit).postAccount},
+		"app-password": {(*visit).getAppPassword, (*visit).postAppPassword},
+		"upstream":     {(*visit).getUpstream, (*visit).postUpstream},
+		"program":      {get: (*visit).getProgram},
+		"signout":      {(*visit).getSignOut, (*visit).postSignOut},
+		"language":     {get: func(v *visit) { v.redirect(prefix + "account") }, post: (*visit).postLanguage},
 	}
 }
 

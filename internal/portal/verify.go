@@ -134,6 +134,10 @@ func (v *visit) postVerify() {
 			v.redirect(v.to.URL())
 			return
 		}
+		if v.to.Target == appPasswordTarget {
+			v.redirect(appPasswordTarget)
+			return
+		}
 		v.redirect(prefix + "account?confirmed")
 		return
 	}

@@ -76,16 +76,23 @@ func (s *Service) NewRecoveryCodes(ctx context.Context, c Client, sessionID stri
 	return cookies, codes, err
 }
 
-// changeFactors spends a fresh proof on a change of a signed-in person's factors. Every other session of his ends.
-func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string, change func(*account.Account) (*audit.Event, error)) (Cookies, error) {
+// mayPay says where a signed-in person stands, if policy lets him change what he signs in with. sessionID is that of the session that the
+// page was made for. The error is ErrStep, or one of mayChange, or a fault.
+func (s *Service) mayPay(ctx context.Context, c Client, sessionID string) (State, error) {
 	st, err := s.State(ctx, c)
 	if err != nil {
-		return Cookies{}, err
+		return State{}, err
 	}
 	if st.Step != Done || st.Current.Session.ID != sessionID {
-		return Cookies{}, ErrStep
+		return State{}, ErrStep
 	}
-	if err := s.mayChange(c, st); err != nil {
+	return st, s.mayChange(c, st)
+}
+
+// changeFactors spends a fresh proof on a change of a signed-in person's factors. Every other session of his ends.
+func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string, change func(*account.Account) (*audit.Event, error)) (Cookies, error) {
+	st, err := s.mayPay(ctx, c, sessionID)
+	if err != nil {
 		return Cookies{}, err
 	}
 	st, cookie, err := s.spend(ctx, c, st)

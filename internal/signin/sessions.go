@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
@@ -65,6 +66,9 @@ type Overview struct {
 	Factors       []mfa.Credential // that last, the strongest first, without their data
 	RecoveryCodes int              // left
 	Sessions      []*mfa.Session
+
+	AppPasswords []*account.AppPassword // that have not ended, the newest first
+	Takers       []string               // applications that take one of his
 }
 
 // Overview reads it for a person who has proven what policy asks.
@@ -73,7 +77,10 @@ func (s *Service) Overview(ctx context.Context, st State, now time.Time) (Overvi
 	if err != nil {
 		return Overview{}, err
 	}
-	o := Overview{Factors: slices.Concat(a.CredentialsOf(mfa.Passkey), a.CredentialsOf(mfa.TOTP))}
+	o := Overview{
+		Factors:      slices.Concat(a.CredentialsOf(mfa.Passkey), a.CredentialsOf(mfa.TOTP)),
+		AppPasswords: s.Keys.Usable(st.User, a, now), Takers: s.Keys.Takers(a),
+	}
 	for i := range o.Factors {
 		o.Factors[i].Data = nil
 	}

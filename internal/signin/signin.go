@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/machinekey"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -88,6 +89,7 @@ type Service struct {
 	Browsers   *Browsers
 	Registrars []mfa.Registrar           // what people can register, the strongest first
 	Factors    map[mfa.Method]mfa.Factor // every method that can be verified
+	Keys       *machinekey.Service
 	Sink       audit.Sink
 	Upstreams  []string // applications that want a user's own credential, sorted
 

@@ -292,6 +292,8 @@ func (p *parser) user(name string, k, v *yaml.Node) {
 		p.at(k, "users", "there is white space around the name %s; take it out", quote(name))
 	case len(name) > mfa.MaxUserName:
 		p.at(k, "users", "the name %s is longer than %d bytes", quote(name), mfa.MaxUserName)
+	case strings.HasPrefix(canonical, mfa.ServicePrefix):
+		p.at(k, "users", "the name %s is one of a service token; call the user something that doesn't begin with %q", quote(name), mfa.ServicePrefix)
 	default:
 		u.Canonical, u.ID.ID = canonical, canonical
 		if other := p.names[canonical]; other != nil {

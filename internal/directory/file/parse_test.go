@@ -216,6 +216,7 @@ func TestMistakesAreToldWithTheirLine(t *testing.T) {
 		"name with a line break behind":    {"users:\n  \"alice\\r\\nX: y\": {" + user + "}\n", []problem{{2, "users", "is not a user name"}}},
 		"name that ends in a line break":   {"users:\n  \"alice\\n\": {" + user + "}\n", []problem{{2, "users", "white space around the name"}}},
 		"name that nobody sees":            {"users:\n  \"ali\\u200bce\": {" + user + "}\n", []problem{{2, "users", "is not a user name"}}},
+		"name of a service token":          {"users:\n  Service:backup: {" + user + "}\n", []problem{{2, "users", `"Service:backup" is one of a service token`}}},
 		"name that is too long":            {"users:\n  ? " + strings.Repeat("a", 257) + "\n  : {" + user + "}\n", []problem{{2, "users", "longer than 256 bytes"}}},
 		"name that is a list":              {"users:\n  ? [a]\n  : {" + user + "}\n", []problem{{2, "users", "a key must be a text"}}},
 		"one id for two":                   {"users:\n  alice: {" + user + ", id: x}\n  bob:\n    " + user + "\n    id: x\n", []problem{{5, "users.bob", `the id "x" is that of "alice" in line 2`}}},
