@@ -17,9 +17,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
+	"github.com/caddy-mfa/caddy-mfa/internal/machinekey"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 )
 
@@ -305,5 +308,134 @@ func BenchmarkSignedInWithUpstreamCredential(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestKeysAreNotShownToTheApplication: an app password and a service token open the door, and what the application gets is its own.
+func TestKeysAreNotShownToTheApplication(t *testing.T) {
+	const tokens = "service_token robot {\nexpires 2099-01-31\napplications app\n}"
+	own := basic("svc-hr:hunter2")
+	file := secretFile(t, "svc-hr:hunter2")
+	const ntlm = "NTLM TlRMTVNTUAABAAAAB4IIogAAAAAAAAAAAAAAAAAAAAAKAGFKAAAADw=="
+	for block, c := range map[string]struct {
+		appPassword, token, tokenBeside []string // what the application gets; the last with a Basic credential of the machine's
+	}{
+		"":                                   {nil, nil, []string{basic("machine:own")}},
+		"upstream_basic {file." + file + "}": {[]string{own}, []string{own}, []string{own}},
+		"upstream_basic {file." + file + "}\nwith_session strip": {[]string{own}, []string{own}, []string{own}},
+		"upstream_basic per_user":                                {[]string{basic("alice.e:hunter3")}, nil, []string{basic("machine:own")}},
+	} {
+		if err := start(t, tokens, "", "http://localhost:0 {\nbind 127.0.0.1\nmfa app {\napp_passwords on\nservice_tokens on\n"+block+"\n}\nrespond ok\n}"); err != nil {
+			t.Fatal(err)
+		}
+		app := active.get()
+		h := app.handlers[0]
+		rt, err := app.ready()
+		if err != nil {
+			t.Fatal(err)
+		}
+		storeUpstream(t, "alice", "app", "alice.e:hunter3")
+		key, err := rt.admin.AddAppPassword(t.Context(), "alice", machinekey.Wish{Application: "app", Name: "laptop"}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := rt.admin.AddServiceToken(t.Context(), "robot", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got arrived
+		want := func(what, user string, authorization []string, header ...string) {
+			t.Helper()
+			got.header = nil
+			w := got.send(t, h, legacyRequest("GET", "/", header...))
+			if w.Code != http.StatusOK || got.header == nil || !slices.Equal(got.header["Authorization"], authorization) || got.header.Get("Remote-User") != user {
+				t.Errorf("%q, %s: %d, the application gets %v, and not %q for %s", block, what, w.Code, got.header, authorization, user)
+			}
+			if challenge := w.Header().Get("WWW-Authenticate"); challenge != "" {
+				t.Errorf("%q, %s: the client gets %q", block, what, challenge)
+			}
+			for name, values := range got.header {
+				if strings.HasPrefix(name, "Mfa-") || strings.Contains(strings.Join(values, " "), key.Secret) || strings.Contains(strings.Join(values, " "), basicOf("alice", key.Secret)[6:]) {
+					t.Errorf("%q, %s: the key reaches the application in %s", block, what, name)
+				}
+			}
+		}
+		want("an app password", "alice", c.appPassword, "Authorization", basicOf("alice", key.Secret))
+		want("a token", "service:robot", c.token, "Mfa-Token-Id", token.ID, "Mfa-Token-Secret", token.Secret)
+		want("a token beside Basic", "service:robot", c.tokenBeside, "Mfa-Token-Id", token.ID, "Mfa-Token-Secret", token.Secret, "Authorization", basic("machine:own"))
+		want("a token beside NTLM", "service:robot", c.token, "Mfa-Token-Id", token.ID, "Mfa-Token-Secret", token.Secret, "Authorization", ntlm)
+		if err := caddy.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestChallengesReachThoseWhoMayAnswerThem is about requests without a session.
+func TestChallengesReachThoseWhoMayAnswerThem(t *testing.T) {
+	challenges := []string{`Basic realm="x"`, `Digest realm="x", nonce="y"`, "NTLM", "Negotiate", "Bearer"}
+	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		w.Header()["Www-Authenticate"] = slices.Clone(challenges)
+		w.WriteHeader(http.StatusUnauthorized)
+		return nil
+	})
+	for _, c := range []struct {
+		block  string
+		header []string
+		want   []string // nil: it doesn't reach the application
+	}{
+		{"legacy_auth basic report", []string{"Authorization", basicOf("alice", alicePassword)}, []string{challenges[0], "Bearer"}},
+		{"legacy_auth digest report from 203.0.113.0/24", []string{"Authorization", `Digest username="alice"`}, []string{challenges[1], "Bearer"}},
+		{"legacy_auth digest report from 203.0.113.0/24", nil, []string{challenges[1], "Bearer"}}, // the handshake
+		{"legacy_auth digest report from 192.0.2.0/24", nil, nil},
+		{"legacy_auth basic report\nlegacy_auth digest allow path /dav/*", []string{"Authorization", basicOf("alice", alicePassword)}, []string{challenges[0], "Bearer"}},
+	} {
+		h := load(t, "mfa app {\n"+c.block+"\n}\nrespond ok")
+		w := httptest.NewRecorder()
+		if err := h.ServeHTTP(w, legacyRequest("GET", "/x", c.header...), next); err != nil {
+			t.Fatal(err)
+		}
+		if c.want == nil {
+			if w.Code != http.StatusForbidden || w.Header().Get("WWW-Authenticate") != "" {
+				t.Errorf("%s: %d, %v", c.block, w.Code, w.Header())
+			}
+		} else if got := w.Header()["Www-Authenticate"]; !slices.Equal(got, c.want) {
+			t.Errorf("%s, %v: %d, %q, not %q", c.block, c.header, w.Code, got, c.want)
+		}
+		if err := caddy.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestWhoIsInvited: a password is asked for only where one could open something.
+func TestWhoIsInvited(t *testing.T) {
+	for _, c := range []struct {
+		block, kind string
+		r           *http.Request
+		status      int
+		challenge   string
+	}{
+		{"", "a program", legacyRequest("GET", "/"), 403, ""},
+		{"app_passwords on", "a program", legacyRequest("GET", "/"), 401, `Basic realm="app: app password"`},
+		{"app_passwords on", "svn", legacyRequest("OPTIONS", "/", "User-Agent", "SVN/1.14.2"), 401, `Basic realm="app: app password"`},
+		{"app_passwords on", "a wrong one", legacyRequest("GET", "/", "Authorization", basicOf("alice", "junk")), 401, `Basic realm="app: app password"`},
+		{"app_passwords on", "a wrong one of nobody", legacyRequest("GET", "/", "Authorization", basicOf("nobody", "junk")), 401, `Basic realm="app: app password"`},
+		{"app_passwords on", "a browser", navigation("GET", "/", nil), 303, ""},
+		{"app_passwords on", "Digest", legacyRequest("GET", "/", "Authorization", `Digest username="alice"`), 403, ""},
+		{"app_passwords on", "Bearer", legacyRequest("GET", "/", "Authorization", "Bearer x"), 403, ""},
+		{"legacy_auth basic report", "a program", legacyRequest("GET", "/"), 401, `Basic realm="app"`},
+		{"legacy_auth basic report", "a wrong password", legacyRequest("GET", "/", "Authorization", basicOf("alice", "junk")), 401, `Basic realm="app"`},
+		{"legacy_auth basic block", "a program", legacyRequest("GET", "/"), 403, ""},
+		{"service_tokens on", "a wrong token", legacyRequest("GET", "/", "Mfa-Token-Id", "x", "Mfa-Token-Secret", "y"), 403, ""},
+	} {
+		h := load(t, "mfa app {\n"+c.block+"\n}\nrespond ok")
+		var app arrived
+		w := app.send(t, h, c.r)
+		if w.Code != c.status || w.Header().Get("WWW-Authenticate") != c.challenge || app.requests != 0 {
+			t.Errorf("%q, %s: %d, %v, %s", c.block, c.kind, w.Code, w.Header(), w.Body)
+		}
+		if err := caddy.Stop(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
