@@ -121,6 +121,13 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 	handle("POST /mfa/users/{name}/sign-out", func(r *http.Request) (any, error) {
 		return done(s.SignOut(r.Context(), r.PathValue("name")))
 	})
+	handle("PUT /mfa/users/{name}/upstream-basic/{application}", func(r *http.Request) (any, error) {
+		// From the body alone: Caddy logs the URLs of its admin endpoint.
+		return done(s.SetUpstream(r.Context(), r.PathValue("name"), r.PathValue("application"), r.PostFormValue("credential"), time.Now()))
+	})
+	handle("DELETE /mfa/users/{name}/upstream-basic/{application}", func(r *http.Request) (any, error) {
+		return done(s.RemoveUpstream(r.Context(), r.PathValue("name"), r.PathValue("application"), time.Now()))
+	})
 	handle("POST /mfa/accounts/init", func(r *http.Request) (any, error) { return done(s.AcceptAccounts(r.Context())) })
 	keyEndpoints(handle, s)
 	policyEndpoints(handle, s, signIns)
@@ -176,9 +183,9 @@ func (b badInput) Unwrap() error { return b.error }
 
 func adminStatus(err error) int {
 	switch {
-	case errors.As(err, &badInput{}), errors.Is(err, signinlog.ErrFilter), errors.Is(err, inventory.ErrFilter):
+	case errors.As(err, &badInput{}), errors.Is(err, signinlog.ErrFilter), errors.Is(err, inventory.ErrFilter), errors.Is(err, admin.ErrUpstream):
 		return http.StatusBadRequest
-	case errors.Is(err, admin.ErrNoUser), errors.Is(err, errNoEndpoint), errors.Is(err, errSignInLogOff), errors.Is(err, errLegacyReportOff),
+	case errors.Is(err, admin.ErrNoUser), errors.Is(err, admin.ErrNoUpstream), errors.Is(err, errNoEndpoint), errors.Is(err, errSignInLogOff), errors.Is(err, errLegacyReportOff),
 		errors.Is(err, machinekey.ErrNoKey), errors.Is(err, machinekey.ErrNoToken):
 		return http.StatusNotFound
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, directory.ErrUnavailable):

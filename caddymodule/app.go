@@ -316,7 +316,7 @@ func (a *App) start() (*runtime, error) {
 		Factors: map[mfa.Method]mfa.Factor{
 			mfa.Passkey: passkeys, mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},
 		},
-		Keys: machineKeys, Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
+		Keys: machineKeys, Upstreams: a.perUserUpstreams(), Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
 	}
 	g.Passwords = service
 	pages, err := portal.New(portal.Portal{
@@ -350,7 +350,7 @@ func (a *App) start() (*runtime, error) {
 		gate: g, portal: pages, signin: service, connections: a.live.connections, sink: a.sink,
 		admin: &admin.Service{
 			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
-			Policy: rules, Applications: a.applications(), Country: a.country,
+			Policy: rules, Applications: a.applications(), Country: a.country, Upstreams: a.perUserUpstreams(),
 			PerUserNoEffect: perUserNoEffect(rules), Keys: machineKeys, KeyThrottle: machineKeys.Throttle,
 		},
 		stop: stop, done: &sync.WaitGroup{},
@@ -520,6 +520,20 @@ func (a *App) applications() []string {
 	var names []string
 	for _, h := range a.handlers {
 		if !h.PagesOnly {
+			names = append(names, h.gated.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// perUserUpstreams names the applications that want a user's own credential, sorted. The sites must have been checked.
+func (a *App) perUserUpstreams() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var names []string
+	for _, h := range a.handlers {
+		if h.UpstreamBasic == config.PerUser {
 			names = append(names, h.gated.Name)
 		}
 	}

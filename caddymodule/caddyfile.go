@@ -36,7 +36,6 @@ var notYet = map[string]bool{
 	"factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
 	"users.ldap":          true,
 	"store.redis.cluster": true, "store.redis.sentinel": true,
-	"application.with_session": true, "application.upstream_basic": true,
 }
 
 // parser reads tokens into a configuration. It goes on after a mistake, so that one run reports them all.
@@ -583,6 +582,8 @@ func (p *parser) signInLog(c *config.Config) option {
 //	mfa [<matcher>] [<application>] {
 //		bypass  <path>…
 //		no_idle <path>…
+//		with_session   strip | pass | replace
+//		upstream_basic <reference> | per_user
 //		identity {
 //			user   <header>
 //			groups <header>
@@ -613,8 +614,10 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		a.Application = args[0]
 	}
 	options := map[string]option{
-		"bypass":  p.texts(&a.Bypass, "bypass /healthz /assets/*"),
-		"no_idle": p.texts(&a.NoIdle, "no_idle /api/poll"),
+		"bypass":         p.texts(&a.Bypass, "bypass /healthz /assets/*"),
+		"no_idle":        p.texts(&a.NoIdle, "no_idle /api/poll"),
+		"with_session":   p.text(&a.WithSession, "with_session strip"),
+		"upstream_basic": p.text(&a.UpstreamBasic, "upstream_basic {file./run/secrets/hr}"),
 		"identity": func(d *caddyfile.Dispenser) {
 			p.args(d, 0, 0, "identity {")
 			p.block(d, "application.identity", map[string]option{

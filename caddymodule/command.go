@@ -210,7 +210,7 @@ func userCommand() *cobra.Command {
 		})
 		return c
 	}
-	c.AddCommand(list, show, newPass, reset, stateCommand(s),
+	c.AddCommand(list, show, newPass, reset, stateCommand(s), upstreamCommand(s),
 		simple("unlock", "Forget the wrong passwords and codes that were tried", "What was counted against %s is forgotten."),
 		simple("block", "Refuse a user everything from now on", "%s is blocked, and every session has ended."),
 		simple("unblock", "Take a block away", "%s is no longer blocked."),
@@ -393,6 +393,14 @@ func printUser(w io.Writer, d admin.Details) {
 		fmt.Fprintf(t, "  %s\t%s\tadded %s\tlast used %s\t%sexpires %s\n", c.ID, c.Method, timeText(c.Added), dash(timeText(c.LastUsed)), starts, dash(timeText(c.Expires)))
 	}
 	t.Flush()
+	if len(d.Upstreams) > 0 {
+		fmt.Fprintln(w, "\nCredentials of applications:")
+		t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+		for _, u := range d.Upstreams {
+			fmt.Fprintf(t, "  %s\tstored %s\n", u.Application, timeText(u.Stored))
+		}
+		t.Flush()
+	}
 	if len(d.AppPasswords) > 0 {
 		fmt.Fprintln(w, "\nApp passwords:")
 		t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)

@@ -67,6 +67,7 @@ func (a *App) checkSites() error {
 			a.gated[h.gated.Name] = append(a.gated[h.gated.Name], h.gated)
 			legacyTotal.WithLabelValues(h.gated.Name, string(legacy.Basic), inventory.Blocked) // a counter that isn't there can't rise
 		}
+		h.refusals = upstreamRefusedTotal.WithLabelValues(h.gated.Name)
 		if !found[h] && !h.PagesOnly {
 			mistakes = append(mistakes, fmt.Errorf("mfa %s: it stands where it would judge answers and not requests (`handle_errors`, `handle_response`); put it into the site, before what it is to guard", h.gated.Name))
 		}

@@ -240,7 +240,27 @@ type Application struct {
 	// Paths that the application's own sign-in form is sent to, in the notation of bypass. A POST to one of them is legacy
 	// authentication of the class form-login. Default: none.
 	LoginPaths []string `json:"legacy_login,omitempty"`
+
+	// What becomes of a legacy credential, such as Basic, that comes with a session: strip removes it, pass lets Basic, Digest and
+	// signed requests reach the application, replace puts the application's own in its place, which `upstream_basic` names.
+	// Default: strip; with `upstream_basic`, replace.
+	WithSession string `json:"with_session,omitempty"`
+
+	// The application's own credential, user:password, sent to it with HTTP Basic for those who may pass: a reference such as
+	// {file./run/secrets/hr} or {env.HR_LOGIN}, or a user name, a colon and a reference to the password; or per_user: each user's
+	// own, which he or an administrator stores. Default: none.
+	UpstreamBasic string `json:"upstream_basic,omitempty"`
 }
+
+// What becomes of a legacy credential that comes with a session.
+const (
+	WithSessionStrip   = "strip"
+	WithSessionPass    = "pass"
+	WithSessionReplace = "replace"
+)
+
+// PerUser is the word of `upstream_basic` for credentials that each user has of his own.
+const PerUser = "per_user"
 
 // Identity names the headers that an application gets.
 type Identity struct {
@@ -323,6 +343,10 @@ func (a *Application) SetDefaults() {
 	setDefault(&a.Identity.Groups, "Remote-Groups")
 	setDefault(&a.Identity.Name, "Remote-Name")
 	setDefault(&a.Identity.Email, "Remote-Email")
+	if a.UpstreamBasic != "" {
+		setDefault(&a.WithSession, WithSessionReplace)
+	}
+	setDefault(&a.WithSession, WithSessionStrip)
 }
 
 // SetDefaults fills in what was not said.

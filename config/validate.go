@@ -241,6 +241,7 @@ func (a *Application) Validate() Problems {
 		seen[FoldHeader(key)] = h.field
 	}
 	a.validateLegacy(&ps)
+	a.validateUpstream(&ps)
 	return ps
 }
 

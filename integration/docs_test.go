@@ -126,7 +126,7 @@ func newOffice(t *testing.T) *office {
 	o := &office{dir: t.TempDir()}
 	const secret = " secret of more than thirty-two bytes"
 	for name, text := range map[string]string{
-		"users.yaml": exampleUsers, "partners.yaml": "users: {}\n", "htpasswd": exampleHtpasswd, "groups": "staff: alice\n", "mfa": "a new" + secret, "mfa-2025": "an old" + secret, "redis": "a password", "redis-ca.pem": certificate(t),
+		"users.yaml": exampleUsers, "partners.yaml": "users: {}\n", "htpasswd": exampleHtpasswd, "groups": "staff: alice\n", "mfa": "a new" + secret, "mfa-2025": "an old" + secret, "redis": "a password", "hr": "svc-hr:a password", "redis-ca.pem": certificate(t),
 		"devices-ca.pem": certificate(t), "house-rules.md": "# House rules\n\nBe kind.\n", "names.yaml": "11111111-1111-1111-1111-111111111111: group:Finance\n",
 		"policies/mfa.json": examplePolicy,
 	} {
@@ -137,7 +137,7 @@ func newOffice(t *testing.T) *office {
 			t.Fatal(err)
 		}
 	}
-	o.env = append(os.Environ(), "HOME="+o.dir, "XDG_DATA_HOME="+o.dir, "XDG_CONFIG_HOME="+o.dir, "REDIS_USERNAME=caddy-mfa", "REDIS_PASSWORD=a password")
+	o.env = append(os.Environ(), "HOME="+o.dir, "XDG_DATA_HOME="+o.dir, "XDG_CONFIG_HOME="+o.dir, "REDIS_USERNAME=caddy-mfa", "REDIS_PASSWORD=a password", "HR_PASSWORD=a password")
 	return o
 }
 

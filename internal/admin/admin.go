@@ -37,6 +37,7 @@ type Service struct {
 	Policy       *policy.Set
 	Applications []string  // every one that a site has, sorted
 	Country      CountryOf // nil: nobody knows
+	Upstreams    []string  // those that want a user's own credential, sorted
 
 	// PerUserNoEffect says why the per-user setting has no effect with this configuration. Empty: it has.
 	PerUserNoEffect string
@@ -70,6 +71,7 @@ type Details struct {
 	Locked        []mfa.Method  `json:"locked"`
 	Credentials   []Credential  `json:"credentials"`
 	RecoveryCodes int           `json:"recovery_codes_left"`
+	Upstreams     []Upstream    `json:"upstream_credentials"` // never what they are
 	Sessions      []Session     `json:"sessions"`
 	AppPasswords  []AppPassword `json:"app_passwords"`
 
@@ -162,8 +164,11 @@ func (s *Service) Show(ctx context.Context, name string, now time.Time) (*Detail
 	d := &Details{
 		Summary: summary(u, a), Email: u.Email, Groups: list(u.Groups), Roles: list(u.Roles), Guest: u.Guest,
 		GraceStarted: a.State.GraceStarted, RegisteredAt: a.State.Registered, PassRequired: a.State.PassRequired,
-		Locked: list(a.Locked()), Credentials: []Credential{}, Sessions: []Session{}, Unreadable: unreadable,
+		Locked: list(a.Locked()), Credentials: []Credential{}, Upstreams: []Upstream{}, Sessions: []Session{}, Unreadable: unreadable,
 		AppPasswords: s.appPasswords(u, a, now),
+	}
+	for _, u := range a.Upstreams() {
+		d.Upstreams = append(d.Upstreams, Upstream(u))
 	}
 	if b := a.State.Blocked; b != nil {
 		d.BlockedAt, d.BlockedReason = b.At, b.Reason

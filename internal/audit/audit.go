@@ -48,6 +48,8 @@ const (
 	ServiceTokenRevoked Type = "service_token_revoked"
 	KeyRefused          Type = "key_refused" // of an app password or a service token, where it is known; Reason says why
 	KeyThrottled        Type = "key_throttled"
+	UpstreamStored      Type = "upstream_credential_stored"
+	UpstreamRemoved     Type = "upstream_credential_removed"
 )
 
 // Event is one step. Fields that don't apply are empty.

@@ -21,6 +21,7 @@ type accountPage struct {
 	MayAdd    bool
 	CodesLeft int
 	FewCodes  bool
+	Upstreams []signin.UpstreamApplication
 	Sessions  []sessionRow
 
 	ShowAppPasswords bool // there are some, or may be
@@ -52,6 +53,10 @@ func (v *visit) getAccount() {
 			pg.Notice = pg.T("account.removed")
 		case query.Has("ended"):
 			pg.Notice = pg.T("account.ended")
+		case query.Has("stored"):
+			pg.Notice = pg.T("upstream.stored")
+		case query.Has("forgotten"):
+			pg.Notice = pg.T("upstream.forgotten")
 		case query.Has("revoked"):
 			pg.Notice = pg.T("account.revoked")
 		}
@@ -81,6 +86,7 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 		page: pg, Session: st.Current.Session.ID, Factors: overview.Factors, Removable: len(overview.Factors) > 1,
 		MayAdd:    len(overview.Factors) > 0 || st.Decision.Offer,
 		CodesLeft: overview.RecoveryCodes, FewCodes: overview.RecoveryCodes <= fewCodes,
+		Upstreams: v.Service.UpstreamApplications(st),
 	}
 	data.MayMake = len(overview.Takers) > 0 && len(overview.Factors) > 0
 	data.ShowAppPasswords = data.MayMake || len(overview.AppPasswords) > 0
@@ -136,6 +142,9 @@ func (v *visit) postAccount() {
 				v.showCodes(st, codes, "codes.lead_new")
 			}
 		})
+	case "forget-upstream":
+		cookies, err := v.Service.RemoveUpstream(ctx, v.client, id, v.form("id"))
+		v.upstreamChanged(cookies, err, "forgotten")
 	case "revoke":
 		err := v.Service.RevokeAppPassword(ctx, v.client, v.form("id"))
 		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?revoked") })

@@ -139,7 +139,8 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 	account := newPage("account.title")
 	render("account", accountPage{
 		page: account, Session: value, Removable: true, MayAdd: true, CodesLeft: 2, FewCodes: true,
-		Factors: []mfa.Credential{{ID: value, Added: now}, {ID: value, Method: mfa.Passkey, Name: value, Added: now, LastUsed: now}},
+		Factors:   []mfa.Credential{{ID: value, Added: now}, {ID: value, Method: mfa.Passkey, Name: value, Added: now, LastUsed: now}},
+		Upstreams: []signin.UpstreamApplication{{Name: value, Wanted: true}, {Name: value, Wanted: true, Stored: now}, {Name: value, Stored: now}},
 		Sessions: []sessionRow{
 			{ID: value, Browser: value, Address: value, Applications: value, Created: now, Seen: now, This: true},
 			{ID: value, Browser: browserName(account, value), Address: value, Applications: value, Created: now, Seen: now},
@@ -150,6 +151,9 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 			{accounts.AppPassword{ID: value, Name: value, Application: value, By: "admin", Expires: now}, value},
 		},
 	}, account)
+	upstream := newPage("")
+	upstream.Title = upstream.T("upstream.title", "Application", value)
+	render("upstream", upstreamPage{upstream, value, value}, upstream)
 	appPassword := newPage("apppassword.title")
 	form := appPasswordPage{page: appPassword, Session: value, Applications: []string{value}, Lifetimes: []lifetimeChoice{{Seconds: 60, Text: value, Chosen: true}}}
 	form.Wish.Application, form.Wish.Name = value, value

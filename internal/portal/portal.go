@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
@@ -75,6 +76,7 @@ type Facts struct {
 	Application string // the one that the route leads to; empty: none in particular
 	Target      string // path and query, as the client sent them
 	Reference   string // of this answer
+	Dialect     legacy.Dialect
 	Now         time.Time
 }
 
@@ -152,6 +154,8 @@ func routes() map[string]route {
 		"terms":        {(*visit).getTerms, (*visit).postTerms},
 		"account":      {(*visit).getAccount, (*visit).postAccount},
 		"app-password": {(*visit).getAppPassword, (*visit).postAppPassword},
+		"upstream":     {(*visit).getUpstream, (*visit).postUpstream},
+		"program":      {get: (*visit).getProgram},
 		"signout":      {(*visit).getSignOut, (*visit).postSignOut},
 		"language":     {get: func(v *visit) { v.redirect(prefix + "account") }, post: (*visit).postLanguage},
 	}
@@ -217,7 +221,8 @@ func (v *visit) failed(err error) bool {
 		return false
 	}
 	if !signin.Unavailable(err) && v.r.Context().Err() == nil {
-		v.Log.Error("serving page", "page", v.f.Target, "reference", v.f.Reference, "error", err)
+		page, _, _ := strings.Cut(v.f.Target, "?") // a query may hold what is nobody's business
+		v.Log.Error("serving page", "page", page, "reference", v.f.Reference, "error", err)
 	} else {
 		v.Log.Warn("serving page: a dependency is unavailable", "reference", v.f.Reference, "error", err)
 	}

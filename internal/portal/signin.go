@@ -19,6 +19,9 @@ type signInPage struct {
 }
 
 func (v *visit) getSignIn() {
+	if v.r.URL.Query().Get("for") == forProgram {
+		v.returnToProgram()
+	}
 	st, err := v.Service.State(v.r.Context(), v.client)
 	if v.failed(err) {
 		return
@@ -174,7 +177,7 @@ func (v *visit) postLanguage() {
 	}
 	query := url.Values{}
 	asked, err := url.ParseQuery(v.form("query"))
-	for _, name := range []string{"for", "method", "page"} {
+	for _, name := range []string{"for", "method", "page", "application"} {
 		if err == nil && asked.Has(name) {
 			query.Set(name, asked.Get(name))
 		}

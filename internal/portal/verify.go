@@ -130,6 +130,10 @@ func (v *visit) postVerify() {
 			v.next("register") // the pass was for that
 			return
 		}
+		if v.toUpstream() {
+			v.redirect(v.to.URL())
+			return
+		}
 		if v.to.Target == appPasswordTarget {
 			v.redirect(appPasswordTarget)
 			return

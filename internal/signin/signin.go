@@ -91,6 +91,7 @@ type Service struct {
 	Factors    map[mfa.Method]mfa.Factor // every method that can be verified
 	Keys       *machinekey.Service
 	Sink       audit.Sink
+	Upstreams  []string // applications that want a user's own credential, sorted
 
 	// Describe names browser and system that a client claims (Sec-CH-UA-Platform, User-Agent), for the log; nil: nobody does.
 	Describe func(hint, userAgent string) (browser, system string)
