@@ -64,6 +64,7 @@ func (s *Service) EndSession(ctx context.Context, c Client, id string) error {
 type Overview struct {
 	Factors       []mfa.Credential // that last, the strongest first, without their data
 	RecoveryCodes int              // left
+	Accepted      mfa.Accepted     // what the browser may be told of the passkeys
 	Sessions      []*mfa.Session
 }
 
@@ -74,6 +75,9 @@ func (s *Service) Overview(ctx context.Context, st State, now time.Time) (Overvi
 		return Overview{}, err
 	}
 	o := Overview{Factors: slices.Concat(a.CredentialsOf(mfa.Passkey), a.CredentialsOf(mfa.TOTP))}
+	if d, ok := s.Factors[mfa.Passkey].(mfa.Discoverer); ok {
+		o.Accepted = d.Accepted(o.Factors, st.rp)
+	}
 	for i := range o.Factors {
 		o.Factors[i].Data = nil
 	}

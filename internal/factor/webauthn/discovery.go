@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-webauthn/webauthn/webauthn"
@@ -96,7 +97,8 @@ func (Factor) PublicID(c mfa.Credential) string {
 
 // Accepted lists the credential ids. Where there is no passkey any more, nothing says whose the list is, and it is zero.
 func (Factor) Accepted(credentials []mfa.Credential, rp string) (a mfa.Accepted) {
-	opened, _, handle, err := read(credentials, rp)
+	keys := slices.DeleteFunc(slices.Clone(credentials), func(c mfa.Credential) bool { return c.Method != mfa.Passkey })
+	opened, _, handle, err := read(keys, rp)
 	if err != nil || handle == nil {
 		return mfa.Accepted{}
 	}
