@@ -292,6 +292,7 @@ func (a *App) start() (*runtime, error) {
 		Factors: map[mfa.Method]mfa.Factor{
 			mfa.Passkey: passkeys, mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},
 		},
+		Invitations: signin.NewInvitations(accounts, keys), Owners: signin.NewOwners(accounts),
 		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
 	}
 	pages, err := portal.New(portal.Portal{
