@@ -170,7 +170,7 @@ func TestAPasskeyIsOfferedAfterASignIn(t *testing.T) {
 		device := tab.Authenticator()
 		session := func() {
 			t.Helper()
-			tab.Open(w.p.URL + "/_mfa/health")
+			tab.Open(w.p.URL + "/_mfa/nothing-here")
 			tab.Forget("mfa_session")
 			tab.Open(w.p.URL + "/a?b=c").Want(say("name"))
 		}
