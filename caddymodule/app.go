@@ -351,7 +351,7 @@ func (a *App) start() (*runtime, error) {
 // passkeys is that factor as it is configured.
 func (a *App) passkeys() webauthn.Factor {
 	if w := a.Factor.WebAuthn; w != nil {
-		return webauthn.Factor{RPID: w.RPID, DisplayName: w.DisplayName}
+		return webauthn.Factor{RPID: w.RPID, DisplayName: w.DisplayName, RelatedOrigins: w.RelatedOrigins}
 	}
 	return webauthn.Factor{}
 }

@@ -238,6 +238,7 @@ func (p *parser) text(field *string, example string) option {
 //		factor webauthn {
 //			rp_id        <domain>
 //			display_name <text>
+//			related_origins <origin>…
 //		}
 //		factor recovery_codes
 //		help <text>
@@ -462,6 +463,8 @@ func (p *parser) factor(c *config.Config) option {
 			p.block(d, "factor.webauthn", map[string]option{
 				"rp_id":        p.text(&c.Factor.WebAuthn.RPID, "rp_id example.com"),
 				"display_name": p.text(&c.Factor.WebAuthn.DisplayName, `display_name "Example"`),
+
+				"related_origins": p.texts(&c.Factor.WebAuthn.RelatedOrigins, "related_origins https://hr.example.net"),
 			})
 		case kind == "recovery_codes":
 			c.Factor.RecoveryCodes = &config.RecoveryCodes{}
@@ -551,6 +554,7 @@ func (p *parser) signInLog(c *config.Config) option {
 //	mfa [<matcher>] [<application>] {
 //		bypass  <path>…
 //		no_idle <path>…
+//		well_known
 //		identity {
 //			user   <header>
 //			groups <header>
@@ -582,6 +586,8 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	p.block(h.Dispenser, "application", map[string]option{
 		"bypass":  p.texts(&a.Bypass, "bypass /healthz /assets/*"),
 		"no_idle": p.texts(&a.NoIdle, "no_idle /api/poll"),
+
+		"well_known": p.flag(&a.WellKnown),
 		"identity": func(d *caddyfile.Dispenser) {
 			p.args(d, 0, 0, "identity {")
 			p.block(d, "application.identity", map[string]option{
@@ -598,7 +604,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	routes := h.NewRoute(matcher, handler)
 	if matcher != nil {
 		pages := &Handler{PagesOnly: true}
-		pages.Identity = a.Identity
+		pages.Identity, pages.WellKnown = a.Identity, a.WellKnown
 		routes = append(routes, h.NewRoute(nil, pages)...)
 	}
 	return routes, nil
