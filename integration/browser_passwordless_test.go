@@ -252,7 +252,10 @@ func TestAPasskeyThatIsNotAcceptedTellsNothing(t *testing.T) {
 		{"nothing", ""},
 	} {
 		browser := lab.NewBrowser(t, w.p.URL)
-		page := browser.Get("/a").Want("Sign in with a passkey")
+		page := browser.Get("/a").Want("Sign in with a passkey") // for the script
+		if strings.Contains(page.Body, ">Sign in with a passkey<") {
+			t.Errorf("without a script there is a button that does nothing:\n%s", page.Body)
+		}
 		if browser.Cookie("mfa_signin") == "" {
 			t.Fatal("nothing ties an answer to the browser")
 		}

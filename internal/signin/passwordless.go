@@ -66,6 +66,8 @@ func (s *Service) Passkey(ctx context.Context, c Client, token, answer string) (
 	if err := s.Generation.Check(ctx); err != nil {
 		return State{}, Cookies{}, "", err
 	}
+	// From here on the time that it takes tells only those something who know the id of a passkey, which is random: whether it is
+	// registered.
 	publicID := d.Discovered(answer)
 	user, a, err := s.ownerOf(ctx, publicID)
 	if err != nil {

@@ -74,7 +74,22 @@ function write(credential) {
 	});
 }
 
+// furnish adds button and message to a form that nobody should see without a script, also in browsers that show what is hidden.
+function furnish(form) {
+	const message = document.createElement("p");
+	message.className = "warning";
+	message.dataset.says = "failed";
+	message.setAttribute("role", "alert");
+	message.hidden = true;
+	message.textContent = form.dataset.failed;
+	const button = document.createElement("button");
+	button.type = "button";
+	button.textContent = form.dataset.button;
+	form.append(message, button);
+}
+
 for (const form of document.querySelectorAll("[data-passkey]")) {
+	if (form.dataset.button && window.PublicKeyCredential) furnish(form);
 	const button = form.querySelector("button");
 	const kind = form.dataset.passkey;
 	const say = (what) => {
