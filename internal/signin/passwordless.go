@@ -57,11 +57,14 @@ func (s *Service) Passkey(ctx context.Context, c Client, token, answer string) (
 	if !ok {
 		return State{}, Cookies{}, "", ErrStep
 	}
-	// A flood is refused before it reaches the store.
-	if !s.Strangers.Enter() {
-		return State{}, Cookies{}, "", directory.ErrBusy
+	// A flood is refused before it reaches the store. It leaves places to those who are known.
+	stranger := len(s.Browsers.open(c.Browser)) == 0
+	if stranger {
+		if !s.Strangers.Enter() {
+			return State{}, Cookies{}, "", directory.ErrBusy
+		}
+		defer s.Strangers.Leave()
 	}
-	defer s.Strangers.Leave()
 	// In a store that is empty or another one, every passkey would look unknown.
 	if err := s.Generation.Check(ctx); err != nil {
 		return State{}, Cookies{}, "", err
@@ -76,6 +79,12 @@ func (s *Service) Passkey(ctx context.Context, c Client, token, answer string) (
 	// Who tries in a browser in which the owner has signed in before is counted with him alone, below.
 	lane := s.Browsers.Lane(c.Browser, user, a, c.Now)
 	if lane == "" {
+		if !stranger { // known to somebody else
+			if !s.Strangers.Enter() {
+				return State{}, Cookies{}, "", directory.ErrBusy
+			}
+			defer s.Strangers.Leave()
+		}
 		if err := s.Passwords.ChargeAddress(ctx, c.Address, c.Now); err != nil {
 			if wait := (*throttle.WaitError)(nil); errors.As(err, &wait) {
 				s.audit(c, audit.Event{Type: audit.FactorThrottled, Method: mfa.Passkey, Reason: wait.Scope})

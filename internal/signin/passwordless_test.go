@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
@@ -296,6 +297,25 @@ func TestWhoeverTriesPasskeysIsThrottledByAddress(t *testing.T) {
 		}
 		owner.address = thief.address
 		owner.cookies.Session = ""
+		if _, _, err := owner.passkey(owner.invited(), id); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestAFloodOfPasskeysLeavesPlacesToThoseWhoAreKnown(t *testing.T) {
+	inWithKeys(t, func(t *testing.T, f *fixture, _ *keys) {
+		id, other := f.withPasskey("alice"), f.withPasskey("bob")
+		owner := f.browser()
+		if _, _, err := owner.passkey(owner.invited(), id); err != nil {
+			t.Fatal(err)
+		}
+		f.Strangers = throttle.NewAtOnce(0)
+		stranger := f.browser()
+		_, _, err := stranger.passkey(stranger.invited(), id)
+		wantErr(t, "a stranger", err, directory.ErrBusy)
+		_, _, err = owner.passkey(owner.invited(), other)
+		wantErr(t, "somebody else's in alice's browser", err, directory.ErrBusy)
 		if _, _, err := owner.passkey(owner.invited(), id); err != nil {
 			t.Fatal(err)
 		}
