@@ -242,6 +242,7 @@ func (p *parser) text(field *string, example string) option {
 //		factor webauthn {
 //			rp_id        <domain>
 //			display_name <text>
+//			related_origins <origin>…
 //		}
 //		factor recovery_codes
 //		help <text>
@@ -493,6 +494,8 @@ func (p *parser) factor(c *config.Config) option {
 			p.block(d, "factor.webauthn", map[string]option{
 				"rp_id":        p.text(&c.Factor.WebAuthn.RPID, "rp_id example.com"),
 				"display_name": p.text(&c.Factor.WebAuthn.DisplayName, `display_name "Example"`),
+
+				"related_origins": p.texts(&c.Factor.WebAuthn.RelatedOrigins, "related_origins https://hr.example.net"),
 			})
 		case kind == "recovery_codes":
 			c.Factor.RecoveryCodes = &config.RecoveryCodes{}
@@ -582,6 +585,7 @@ func (p *parser) signInLog(c *config.Config) option {
 //	mfa [<matcher>] [<application>] {
 //		bypass  <path>…
 //		no_idle <path>…
+//		well_known
 //		with_session   strip | pass | replace
 //		upstream_basic <reference> | per_user
 //		identity {
@@ -618,6 +622,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		"no_idle":        p.texts(&a.NoIdle, "no_idle /api/poll"),
 		"with_session":   p.text(&a.WithSession, "with_session strip"),
 		"upstream_basic": p.text(&a.UpstreamBasic, "upstream_basic {file./run/secrets/hr}"),
+		"well_known":     p.flag(&a.WellKnown),
 		"identity": func(d *caddyfile.Dispenser) {
 			p.args(d, 0, 0, "identity {")
 			p.block(d, "application.identity", map[string]option{
@@ -640,7 +645,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	routes := h.NewRoute(matcher, handler)
 	if matcher != nil && !a.LegacyOnly {
 		pages := &Handler{PagesOnly: true}
-		pages.Identity = a.Identity
+		pages.Identity, pages.WellKnown = a.Identity, a.WellKnown
 		routes = append(routes, h.NewRoute(nil, pages)...)
 	}
 	return routes, nil

@@ -176,6 +176,10 @@ type WebAuthn struct {
 
 	// What browsers call the one who asks. Default: the domain.
 	DisplayName string `json:"display_name,omitempty"`
+
+	// Origins outside of the domain that its passkeys are good for too: https, host, and port if it isn't 443. Browsers ask the domain
+	// itself for this list, at /.well-known/webauthn. Needs rp_id. Default: none.
+	RelatedOrigins []string `json:"related_origins,omitempty"`
 }
 
 // RecoveryCodes has no settings. There are ten, made when a first factor is registered.
@@ -216,6 +220,9 @@ type Application struct {
 
 	// Paths whose requests don't count as activity, in the same notation. Default: none.
 	NoIdle []string `json:"no_idle,omitempty"`
+
+	// Answers /.well-known/passkey-endpoints and /.well-known/change-password on the site, in the application's place. Default: false.
+	WellKnown bool `json:"well_known,omitempty"`
 
 	// The headers that tell the application who is signed in.
 	Identity Identity `json:"identity,omitzero"`

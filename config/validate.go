@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"path"
 	"regexp"
 	"strings"
@@ -129,6 +130,7 @@ func (c *Config) Validate() Problems {
 		if strings.ContainsFunc(w.DisplayName, unicode.IsControl) || !utf8.ValidString(w.DisplayName) || len(w.DisplayName) > 64 {
 			ps.add("factor.webauthn.display_name", "%q can't be a name to show; want at most 64 bytes without line break", w.DisplayName)
 		}
+		w.validateRelated(&ps)
 	}
 
 	if len(c.Help) > MaxHelp || !utf8.ValidString(c.Help) || strings.ContainsFunc(c.Help, unicode.IsControl) {
@@ -167,6 +169,27 @@ func checkRPID(id string) string {
 		return "is a domain under which others have theirs, to which browsers give no passkeys; write your own, for example `rp_id example.com`"
 	}
 	return ""
+}
+
+// validateRelated looks at origins, which must be written as browsers do.
+func (w *WebAuthn) validateRelated(ps *Problems) {
+	const field = "factor.webauthn.related_origins"
+	if len(w.RelatedOrigins) > 0 && w.RPID == "" {
+		ps.add(field, "there is no domain that these origins could be related to; add `rp_id example.com`")
+	}
+	seen := map[string]bool{}
+	for _, origin := range w.RelatedOrigins {
+		u, err := url.Parse(origin)
+		switch {
+		case err != nil || u.Scheme != "https" || origin != "https://"+u.Host || u.Port() == "443" || !domainName.MatchString(u.Hostname()) || checkRPID(u.Hostname()) != "":
+			ps.add(field, "%q is no origin; want https, a host in lower case, and a port if it isn't 443, for example `related_origins https://hr.example.net`", origin)
+		case u.Hostname() == w.RPID || strings.HasSuffix(u.Hostname(), "."+w.RPID):
+			ps.add(field, "%s is %s or below it, and has its passkeys anyway; take it out", origin, w.RPID)
+		case seen[origin]:
+			ps.add(field, "%s stands there twice; write it once", origin)
+		}
+		seen[origin] = true
+	}
 }
 
 // Bounds of the sign-in log.

@@ -23,6 +23,7 @@ const (
 	FactorThrottled     Type = "factor_throttled"
 	FactorRegistered    Type = "factor_registered"
 	FactorRemoved       Type = "factor_removed"
+	FactorRenamed       Type = "factor_renamed"
 	RegistrationRefused Type = "registration_refused"
 	RegistrationLater   Type = "registration_postponed"
 	RecoveryCodesMade   Type = "recovery_codes_made"

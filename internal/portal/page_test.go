@@ -116,7 +116,10 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 		pages[template] = w
 	}
 	signIn := newPage("signin.title")
-	render("signin", signInPage{signIn, value}, signIn)
+	invitation := signin.Invitation{Options: value, Token: value, Browser: value}
+	render("signin", signInPage{signIn, value, invitation, value}, signIn)
+	offer := newPage("offer.title")
+	render("offer", offerPage{offer, value}, offer)
 	verify := newPage("verify.title")
 	render("verify", verifyPage{
 		page: verify, Session: value, Method: mfa.Method(value), Purpose: value, Lead: "verify.totp.lead", Label: "verify.totp.label", Numeric: true,
@@ -138,7 +141,7 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 	render("codes", codesPage{codes, value, "codes.lead", []string{value, value}}, codes)
 	account := newPage("account.title")
 	render("account", accountPage{
-		page: account, Session: value, Removable: true, MayAdd: true, CodesLeft: 2, FewCodes: true,
+		page: account, Session: value, Accepted: value, Unknown: value, Removable: true, MayAdd: true, CodesLeft: 2, FewCodes: true,
 		Factors:   []mfa.Credential{{ID: value, Added: now}, {ID: value, Method: mfa.Passkey, Name: value, Added: now, LastUsed: now}},
 		Upstreams: []signin.UpstreamApplication{{Name: value, Wanted: true}, {Name: value, Wanted: true, Stored: now}, {Name: value, Stored: now}},
 		Sessions: []sessionRow{

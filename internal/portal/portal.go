@@ -170,6 +170,9 @@ type visit struct {
 	client signin.Client
 	to     Return // where the browser is going
 	token  string // the same, sealed again
+
+	stands  signin.State // where the person stands, for a sign-in page; zero: nobody knows
+	unknown string       // id of a passkey that the browser may forget
 }
 
 // open reads where the browser is going, and who it is.
@@ -183,6 +186,7 @@ func (v *visit) open(token string) {
 		Host: v.f.Host, Origin: v.f.Origin, Application: v.to.Application, Client: v.f.Client, UserAgent: v.r.UserAgent(), Hint: v.r.Header.Get("Sec-Ch-Ua-Platform"),
 		Session:   session.CookieValue(v.r, session.CookieName, v.f.HTTPS),
 		Browser:   session.CookieValue(v.r, session.BrowserCookieName, v.f.HTTPS),
+		Binding:   session.CookieValue(v.r, session.BindingCookieName, v.f.HTTPS),
 		Reference: v.f.Reference, Now: v.f.Now,
 	}
 }

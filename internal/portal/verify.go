@@ -141,7 +141,7 @@ func (v *visit) postVerify() {
 		v.redirect(prefix + "account?confirmed")
 		return
 	}
-	v.advance(st)
+	v.finished(st)
 }
 
 // askPasskey shows the page on which the browser asks for a passkey.

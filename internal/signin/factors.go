@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
@@ -74,6 +76,52 @@ func (s *Service) NewRecoveryCodes(ctx context.Context, c Client, sessionID stri
 		return &audit.Event{Type: audit.RecoveryCodesMade, Method: mfa.RecoveryCode}, err
 	})
 	return cookies, codes, err
+}
+
+// maxName is the length of the longest name of a factor, in characters.
+const maxName = 64
+
+// RenameFactor gives an authenticator app or a passkey another name, which its owner alone sees. It changes nothing that counts, and needs
+// no fresh proof. An empty name leaves it as it is. The error is ErrStep, or wraps store.ErrUnavailable or directory.ErrUnavailable.
+func (s *Service) RenameFactor(ctx context.Context, c Client, sessionID, credential, name string) error {
+	st, err := s.State(ctx, c)
+	if err != nil {
+		return err
+	}
+	if st.Step != Done || st.Current.Session.ID != sessionID {
+		return ErrStep
+	}
+	name = nameOf(name)
+	renamed := false
+	_, err = s.Accounts.Update(ctx, st.User.ID, c.Now, func(a *account.Account) error {
+		if !a.Honors(st.Current.Session) {
+			return ErrStep
+		}
+		old, ok := a.Credential(credential)
+		if renamed = ok && account.Lasting(old.Method) && name != "" && old.Name != name; renamed {
+			old.Name = name
+			a.Put(old)
+		}
+		return nil
+	})
+	if err == nil && renamed {
+		s.audit(c, audit.Event{Type: audit.FactorRenamed, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Credential: credential})
+	}
+	return err
+}
+
+// nameOf is a name as it is kept: one line of what can be seen.
+func nameOf(text string) string {
+	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(text, ""))), " ")
+	if runes := []rune(text); len(runes) > maxName {
+		text = strings.TrimSpace(string(runes[:maxName]))
+	}
+	return text
 }
 
 // mayPay says where a signed-in person stands, if policy lets him change what he signs in with. sessionID is that of the session that the

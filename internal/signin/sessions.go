@@ -65,6 +65,7 @@ func (s *Service) EndSession(ctx context.Context, c Client, id string) error {
 type Overview struct {
 	Factors       []mfa.Credential // that last, the strongest first, without their data
 	RecoveryCodes int              // left
+	Accepted      mfa.Accepted     // what the browser may be told of the passkeys
 	Sessions      []*mfa.Session
 
 	AppPasswords []*account.AppPassword // that have not ended, the newest first
@@ -80,6 +81,9 @@ func (s *Service) Overview(ctx context.Context, st State, now time.Time) (Overvi
 	o := Overview{
 		Factors:      slices.Concat(a.CredentialsOf(mfa.Passkey), a.CredentialsOf(mfa.TOTP)),
 		AppPasswords: s.Keys.Usable(st.User, a, now), Takers: s.Keys.Takers(a),
+	}
+	if d, ok := s.Factors[mfa.Passkey].(mfa.Discoverer); ok {
+		o.Accepted = d.Accepted(o.Factors, st.rp)
 	}
 	for i := range o.Factors {
 		o.Factors[i].Data = nil

@@ -158,8 +158,9 @@ func (f *fixture) node() *Service {
 		Gate:  &gate.Gate{Sessions: sessions, Accounts: accounts, Users: users, Policy: f.rules},
 		Users: users, Accounts: accounts, Sessions: sessions, Pending: NewPending(f.store, keys), Passwords: passwords, Strangers: throttle.NewAtOnce(100), Policy: f.rules,
 		Generation: generation, Browsers: NewBrowsers(keys), Registrars: []mfa.Registrar{app},
-		Factors: map[mfa.Method]mfa.Factor{mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{}},
-		Keys:    machineKeys, Sink: f.events, Verdicts: verdicts, Log: slog.New(slog.DiscardHandler),
+		Factors:     map[mfa.Method]mfa.Factor{mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{}},
+		Invitations: NewInvitations(f.store, keys), Owners: NewOwners(f.store),
+		Keys: machineKeys, Sink: f.events, Verdicts: verdicts, Log: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -168,6 +169,7 @@ type browser struct {
 	*fixture
 	cookies Cookies
 	address netip.Addr
+	binding string // cookie
 }
 
 func (f *fixture) browser() *browser {
@@ -175,7 +177,7 @@ func (f *fixture) browser() *browser {
 }
 
 func (b *browser) client() Client {
-	return Client{Host: "hr.example.com", Application: "hr", Client: mfa.Client{App: mfa.Browser, Address: b.address}, Session: b.cookies.Session, Browser: b.cookies.Browser, Reference: "ref", Now: time.Now()}
+	return Client{Host: "hr.example.com", Application: "hr", Client: mfa.Client{App: mfa.Browser, Address: b.address}, Session: b.cookies.Session, Browser: b.cookies.Browser, Binding: b.binding, Reference: "ref", Now: time.Now()}
 }
 
 func (b *browser) keep(c Cookies) {
