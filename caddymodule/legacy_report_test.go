@@ -12,10 +12,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
@@ -232,6 +236,31 @@ func TestLegacyReportCommand(t *testing.T) {
 			t.Errorf("%v: %v\n%s", args, err, out)
 		}
 	}
+}
+
+func TestExceptionsThatShouldBeLookedAtAreLoggedDaily(t *testing.T) {
+	a := legacyApp(t)
+	core, logged := observer.New(zap.WarnLevel)
+	a.log = zap.New(core)
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(time.Now().AddDate(50, 0, 0))) // the bubble begins in the past, when none had ended
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { a.watchExceptions(ctx) })
+		synctest.Wait()
+		told := logged.FilterMessage("legacy exception: it has ended").TakeAll()
+		if len(told) != 2 || told[0].ContextMap()["application"] != "wiki" || told[0].ContextMap()["exception"] == "" || told[0].ContextMap()["owner"] == "" {
+			t.Errorf("at first %+v is told", told)
+		}
+		logged.TakeAll()
+		time.Sleep(exceptionsInterval)
+		synctest.Wait()
+		if n := logged.Len(); n != 2 {
+			t.Errorf("a day later %d lines are logged", n)
+		}
+		stop()
+		wg.Wait()
+	})
 }
 
 func TestCellsAreNoFormulas(t *testing.T) {
