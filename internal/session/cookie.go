@@ -25,13 +25,16 @@ const (
 	BrowserCookieName  = "mfa_browser"
 	LanguageCookieName = "mfa_language"
 
+	// RememberedCookieName is of the cookie that stands for a second factor.
+	RememberedCookieName = "mfa_remembered"
+
 	hostPrefix = "__Host-"
 )
 
 // CookieNames lists every name that our cookies can have: what an application neither sees nor sets.
 var CookieNames = []string{
-	hostPrefix + CookieName, hostPrefix + BrowserCookieName, hostPrefix + LanguageCookieName,
-	CookieName, BrowserCookieName, LanguageCookieName,
+	hostPrefix + CookieName, hostPrefix + BrowserCookieName, hostPrefix + LanguageCookieName, hostPrefix + RememberedCookieName,
+	CookieName, BrowserCookieName, LanguageCookieName, RememberedCookieName,
 }
 
 // NewCookie makes one of our cookies. secure says that the browser talks https to this host. A maxAge of zero, in
