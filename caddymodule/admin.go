@@ -129,7 +129,7 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 		return done(s.Unlock(r.Context(), r.PathValue("name"), time.Now()))
 	})
 	handle("POST /mfa/users/{name}/sign-out", func(r *http.Request) (any, error) {
-		return done(s.SignOut(r.Context(), r.PathValue("name")))
+		return done(s.SignOut(r.Context(), r.PathValue("name"), time.Now()))
 	})
 	handle("POST /mfa/accounts/init", func(r *http.Request) (any, error) { return done(s.AcceptAccounts(r.Context())) })
 	policyEndpoints(handle, s, signIns)

@@ -31,8 +31,7 @@ func init() {
 // than what was written.
 var notYet = map[string]bool{
 	"portal": true, "service_token": true, "legacy_emergency": true, "sender": true,
-	"strengths[].aaguids": true, "per_user_mfa.app_passwords": true, "per_user_mfa.remember_browser": true,
-	"session.remember": true, "session.remember_browser": true,
+	"strengths[].aaguids": true, "per_user_mfa.app_passwords": true,
 	"factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
 	"users.ldap": true, "users.htpasswd": true,
 	"store.redis.cluster": true, "store.redis.sentinel": true,
@@ -224,6 +223,8 @@ func (p *parser) text(field *string, example string) option {
 //			idle     <duration>
 //			lifetime <duration>
 //			cache    <duration>
+//			remember         <days>
+//			remember_browser <days>
 //		}
 //		registration {
 //			from <range>… [or require_pass]
@@ -358,9 +359,11 @@ func (p *parser) session(c *config.Config) option {
 	return func(d *caddyfile.Dispenser) {
 		p.args(d, 0, 0, "session {")
 		p.block(d, "session", map[string]option{
-			"idle":     p.duration(&c.Session.Idle, "idle 1h"),
-			"lifetime": p.duration(&c.Session.Lifetime, "lifetime 12h"),
-			"cache":    p.duration(&c.Session.Cache, "cache 30s"),
+			"idle":             p.duration(&c.Session.Idle, "idle 1h"),
+			"lifetime":         p.duration(&c.Session.Lifetime, "lifetime 12h"),
+			"cache":            p.duration(&c.Session.Cache, "cache 30s"),
+			"remember":         p.duration(&c.Session.Remember, "remember 30d"),
+			"remember_browser": p.duration(&c.Session.RememberBrowser, "remember_browser 30d"),
 		})
 	}
 }

@@ -54,6 +54,7 @@ import (
 //		trusted_ranges     <range>…
 //		methods            totp | webauthn | recovery_codes …
 //		registration_grace <duration>
+//		remember_browser   <days>
 //	}
 func (p *parser) policyOptions(c *config.Config) map[string]option {
 	return map[string]option{
@@ -292,8 +293,9 @@ func (p *parser) perUserMFA(c *config.Config) option {
 		out := &config.PerUserMFA{}
 		c.PerUserMFA = out
 		p.block(d, "per_user_mfa", map[string]option{
-			"trusted_ranges": p.ranges(&out.TrustedRanges, "trusted_ranges 10.0.0.0/8"),
-			"methods":        p.texts(&out.Methods, "methods totp"),
+			"trusted_ranges":   p.ranges(&out.TrustedRanges, "trusted_ranges 10.0.0.0/8"),
+			"methods":          p.texts(&out.Methods, "methods totp"),
+			"remember_browser": p.duration(&out.RememberBrowser, "remember_browser 30d"),
 			"registration_grace": func(d *caddyfile.Dispenser) {
 				text, ok := p.one(d, "registration_grace 14d")
 				if !ok {

@@ -177,4 +177,8 @@ type PerUserMFA struct {
 
 	// For how long a user may put off registering, from when he was first asked. Default: 0.
 	RegistrationGrace Duration `json:"registration_grace,omitzero"`
+
+	// For how long a browser stands for the second step of a user who has such a setting and ticks that box. Whole days, from 1d to
+	// 365d. Of this and `remember_browser` in `session` the shorter counts. Default: what `session` says.
+	RememberBrowser Duration `json:"remember_browser,omitzero"`
 }

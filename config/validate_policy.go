@@ -62,6 +62,7 @@ func (c *Config) validatePolicy(ps *Problems) {
 	}
 	if p := c.PerUserMFA; p != nil {
 		checkRanges(ps, "per_user_mfa.trusted_ranges", p.TrustedRanges)
+		checkDays(ps, "per_user_mfa.remember_browser", p.RememberBrowser)
 		for i, word := range p.Methods {
 			field := fmt.Sprintf("per_user_mfa.methods[%d]", i)
 			checkWord(ps, field, "method", word, PerUserMFAMethods)

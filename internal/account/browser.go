@@ -33,8 +33,8 @@ const MaxBrowsers = 20
 
 const browserPrefix = "browser/"
 
-// used is when the browser was last of use.
-func (b *Browser) used() time.Time {
+// Used is when the browser was last of use.
+func (b *Browser) Used() time.Time {
 	if b.LastUsed.After(b.Added) {
 		return b.LastUsed
 	}
@@ -55,7 +55,7 @@ func (a *Account) Browser(id string, now time.Time) (Browser, bool) {
 func (a *Account) PutBrowser(b Browser) {
 	a.RemoveBrowser(b.ID)
 	for len(a.Browsers) >= MaxBrowsers {
-		oldest := slices.MinFunc(a.Browsers, func(x, y Browser) int { return x.used().Compare(y.used()) })
+		oldest := slices.MinFunc(a.Browsers, func(x, y Browser) int { return x.Used().Compare(y.Used()) })
 		a.RemoveBrowser(oldest.ID)
 	}
 	a.Browsers = append(a.Browsers, b)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/platform"
-	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 )
 
@@ -21,11 +20,14 @@ type accountPage struct {
 	CodesLeft int
 	FewCodes  bool
 	Sessions  []sessionRow
+	Browsers  []browserRow
+	Activity  []activityRow
 }
 
 type sessionRow struct {
 	ID, Browser, Address, Applications string
 	Created, Seen                      time.Time
+	Until                              time.Time // zero: its owner has not chosen to stay signed in
 	This                               bool
 }
 
@@ -42,6 +44,12 @@ func (v *visit) getAccount() {
 			pg.Notice = pg.T("account.removed")
 		case query.Has("ended"):
 			pg.Notice = pg.T("account.ended")
+		case query.Has("renamed"):
+			pg.Notice = pg.T("account.renamed")
+		case query.Has("forgotten"):
+			pg.Notice = pg.T("account.forgotten")
+		case query.Has("forgotten_all"):
+			pg.Notice = pg.T("account.forgotten_all")
 		}
 	})
 }
@@ -58,7 +66,7 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 		v.advance(st)
 		return
 	}
-	overview, err := v.Service.Overview(ctx, st, v.f.Now)
+	overview, err := v.Service.Overview(ctx, v.client, st)
 	if v.failed(err) {
 		return
 	}
@@ -76,13 +84,20 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 			Created: s.Created.UTC(), Seen: s.Seen.UTC(), This: s.ID == st.Current.Session.ID,
 		}
 		if s.Address.IsValid() {
-			row.Address = s.Address.String()
+			row.Address = v.place(pg, s.Address)
+		}
+		if s.Stay > 0 {
+			row.Until = s.Expires.UTC()
 		}
 		if row.This {
 			data.Sessions = append([]sessionRow{row}, data.Sessions...)
 		} else {
 			data.Sessions = append(data.Sessions, row)
 		}
+	}
+	data.Browsers = v.browserRows(pg, overview.Browsers)
+	if data.Activity, err = v.activityRows(pg, st); v.failed(err) {
+		return
 	}
 	prepare(pg)
 	v.render(v.w, pg, status, "account", data)
@@ -123,11 +138,11 @@ func (v *visit) postAccount() {
 	case "everywhere":
 		err := v.Service.SignOutEverywhere(ctx, v.client)
 		v.changed(signin.Cookies{}, err, func() {
-			http.SetCookie(v.w, session.NewCookie(session.CookieName, "", v.f.HTTPS, -1))
+			v.forgetSession()
 			v.signedOut("signedout.everywhere")
 		})
 	default:
-		v.redirect(prefix + "account")
+		v.postRemembered()
 	}
 }
 

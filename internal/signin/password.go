@@ -82,7 +82,7 @@ func (s *Service) Password(ctx context.Context, c Client, name, password string)
 
 // passwordAccepted renews the browser's session if it is the same person's, and begins one otherwise.
 func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User, a *account.Account) (State, Cookies, error) {
-	proof := mfa.Proof{Method: mfa.Password, At: c.Now}
+	proofs := s.proven(c, user, a)
 	before, err := s.State(ctx, c)
 	if err != nil {
 		return State{}, Cookies{}, err
@@ -90,7 +90,9 @@ func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User
 	if before.User != nil && before.User.ID == user.ID && before.Current.Latest() {
 		// He had the page open in another tab. What he has proven there stays proven.
 		current, cookie, err := s.Sessions.Elevate(ctx, before.Current, c.Now, func(ses *mfa.Session) error {
-			ses.Proofs = ses.Proofs.With(proof)
+			for _, p := range proofs {
+				ses.Proofs = ses.Proofs.With(p)
+			}
 			s.settle(c, user, a, ses)
 			return nil
 		})
@@ -109,7 +111,7 @@ func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User
 		}
 	}
 	b := session.Beginning{
-		User: user, Host: c.Host, Proofs: mfa.Proofs{proof}, CredentialEpoch: a.State.Epoch,
+		User: user, Host: c.Host, Proofs: proofs, CredentialEpoch: a.State.Epoch,
 		Address: c.Address, UserAgent: c.UserAgent,
 	}
 	facts := s.facts(c, user, a, nil, b.Proofs)
@@ -159,6 +161,7 @@ func (s *Service) firstSignIn(ctx context.Context, c Client, user *mfa.User) (*a
 		if !s.Policy.Defaults.Off && a.State.GraceStarted.IsZero() {
 			a.State.GraceStarted = c.Now
 		}
+		s.comeBack(c, user, a)
 		return nil
 	})
 }
