@@ -89,8 +89,11 @@ func (s *Set) stay(f *Facts, out *outcome) time.Duration {
 }
 
 // Offers says for how long the person may choose to stay signed in; zero: he is not asked. Where a policy decides how long a session
-// or a proof is good for, there is nothing to choose.
+// or a proof is good for, there is nothing to choose; and who is to register a factor does that first.
 func (d *Decision) Offers() time.Duration {
+	if d.Offer || d.Reason == InGrace || d.Action == Register {
+		return 0
+	}
 	if d.Persistent != "" || !d.PasswordSince.IsZero() || !d.SecondSince.IsZero() {
 		return 0
 	}

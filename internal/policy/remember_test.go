@@ -132,13 +132,14 @@ func TestWhoMayStaySignedIn(t *testing.T) {
 		stay    time.Duration
 		offered time.Duration
 	}{
-		"anybody":                   {nil, nil, 60 * day, 60 * day},
-		"an administrator":          {nil, func(f *Facts) { f.User.Roles = []string{"Auditor"} }, 0, 0},
-		"no browser persists":       {&SessionControls{Persistent: NeverPersistent}, nil, 0, 0},
-		"every browser persists":    {&SessionControls{Persistent: AlwaysPersistent}, nil, 60 * day, 0},
-		"a sign-in frequency":       {&SessionControls{SignInFrequency: &SignInFrequency{Every: time.Hour}}, nil, 60 * day, 0},
-		"a frequency of the second": {&SessionControls{SignInFrequency: &SignInFrequency{Every: time.Hour, SecondaryOnly: true}}, nil, 60 * day, 0},
-		"every time":                {&SessionControls{SignInFrequency: &SignInFrequency{EveryTime: true}}, nil, 60 * day, 0},
+		"anybody":                     {nil, nil, 60 * day, 60 * day},
+		"an administrator":            {nil, func(f *Facts) { f.User.Roles = []string{"Auditor"} }, 0, 0},
+		"no browser persists":         {&SessionControls{Persistent: NeverPersistent}, nil, 0, 0},
+		"every browser persists":      {&SessionControls{Persistent: AlwaysPersistent}, nil, 60 * day, 0},
+		"a sign-in frequency":         {&SessionControls{SignInFrequency: &SignInFrequency{Every: time.Hour}}, nil, 60 * day, 0},
+		"a frequency of the second":   {&SessionControls{SignInFrequency: &SignInFrequency{Every: time.Hour, SecondaryOnly: true}}, nil, 60 * day, 0},
+		"somebody who could register": {nil, func(f *Facts) { f.Registered = false }, 60 * day, 0},
+		"every time":                  {&SessionControls{SignInFrequency: &SignInFrequency{EveryTime: true}}, nil, 60 * day, 0},
 	} {
 		m := ca()
 		if tc.session != nil {
