@@ -114,7 +114,7 @@ func (v *visit) activityRows(pg *page, st signin.State) (rows []activityRow, err
 	for _, r := range signIns {
 		row := activityRow{
 			ID: r.ID, Application: r.AppDisplayName, Browser: browserName(pg, r.UserAgent), Result: activityResults[r.Status.ErrorCode], At: r.Created.UTC(),
-			Remembered: r.Status.ErrorCode == audit.CodeSuccess && slices.ContainsFunc(r.Details, func(d audit.Detail) bool { return d.Result == audit.ByRememberedBrowser }),
+			Remembered: r.Status.ErrorCode == audit.CodeSuccess && rested(r.Details),
 		}
 		if row.Result == "" {
 			row.Result = "account.activity_failed"
@@ -125,6 +125,11 @@ func (v *visit) activityRows(pg *page, st signin.State) (rows []activityRow, err
 		rows = append(rows, row)
 	}
 	return rows, nil
+}
+
+// rested says whether a sign-in rested on a remembered browser, and nothing more was proven in it.
+func rested(details []audit.Detail) bool {
+	return len(details) == 2 && slices.ContainsFunc(details, func(d audit.Detail) bool { return d.Result == audit.ByRememberedBrowser })
 }
 
 // place is an address, with its country where that is known, in the language of the page.

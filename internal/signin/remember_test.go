@@ -415,6 +415,66 @@ func TestABrowserThatIsBeingRememberedIsForgottenToo(t *testing.T) {
 	}
 }
 
+func TestARememberedBrowserSignsInManyTimesAtOnce(t *testing.T) {
+	remembering(t, func(t *testing.T, f *fixture) {
+		b, _ := f.remembered("alice")
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				again := b.anew()
+				if st, c, err := again.Password(f.ctx, again.client(), "alice", rightPassword); err != nil || st.Step != Done || c.Session == "" {
+					t.Errorf("step %d, %v", st.Step, err)
+				}
+			})
+		}
+		wg.Wait()
+		a, err := f.Accounts.Load(f.ctx, mfa.UserID{Directory: "file", ID: "alice"})
+		if err != nil || len(a.Browsers) != 1 || a.Browsers[0].LastUsed.IsZero() {
+			t.Errorf("%+v, %v", a.Browsers, err)
+		}
+	})
+}
+
+func TestNamesOfFactors(t *testing.T) {
+	remembering(t, func(t *testing.T, f *fixture) {
+		b := f.browser()
+		b.register("alice")
+		bobs := f.browser()
+		bobs.register("bob")
+		credential := func() mfa.Credential {
+			a, err := f.Accounts.Load(f.ctx, mfa.UserID{Directory: "file", ID: "alice"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return a.CredentialsOf(mfa.TOTP)[0]
+		}
+		before := credential()
+		rename := func(b *browser, name string) error {
+			return b.RenameFactor(f.ctx, b.client(), b.session(), before.ID, name)
+		}
+		if err := rename(b, " My phone "); err != nil || credential().Name != "My phone" {
+			t.Errorf("it is called %q, %v", credential().Name, err)
+		}
+		if after := credential(); !bytes.Equal(after.Data, before.Data) || !after.LastUsed.Equal(before.LastUsed) {
+			t.Error("more than the name has changed")
+		}
+		b.want(Done) // no session ends with a name
+		wantErr(t, "another's factor", rename(bobs, "mine"), ErrStep)
+		wantErr(t, "two lines", rename(b, "a\nb"), ErrName)
+		wantErr(t, "a direction override", rename(b, "a\u202eb"), ErrName)
+		wantErr(t, "not UTF-8", rename(b, "\xff"), ErrName)
+		half := f.browser()
+		half.must(half.password("alice", rightPassword))
+		wantErr(t, "with the password alone", rename(half, "mine"), ErrStep)
+		if err := rename(b, ""); err != nil || credential().Name != "" {
+			t.Errorf("it is called %q, %v", credential().Name, err)
+		}
+		if n := f.events.count(audit.FactorRenamed); n != 2 {
+			t.Errorf("%d in the audit log", n)
+		}
+	})
+}
+
 func TestOneBrowserIsRememberedForSeveralPeople(t *testing.T) {
 	remembering(t, func(t *testing.T, f *fixture) {
 		b, _ := f.remembered("alice")
@@ -515,9 +575,9 @@ func TestWhoSignsInWithoutASecondPageIsAskedToStay(t *testing.T) {
 		if !asks(again) {
 			t.Fatal("he is not asked")
 		}
-		st, c, err := again.Stay(f.ctx, again.client(), "another session")
+		_, _, err := again.Stay(f.ctx, again.client(), "another session")
 		wantErr(t, "a page of another session", err, ErrStep)
-		st, c, err = again.Stay(f.ctx, again.client(), again.session())
+		st, c, err := again.Stay(f.ctx, again.client(), again.session())
 		again.keep(c)
 		if err != nil || st.Current.Session.Stay != 0 || c.Session != "" {
 			t.Fatalf("without the box he stays for %v, %v", st.Current.Session.Stay, err)
