@@ -119,7 +119,7 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 		return done(s.Unlock(r.Context(), r.PathValue("name"), time.Now()))
 	})
 	handle("POST /mfa/users/{name}/sign-out", func(r *http.Request) (any, error) {
-		return done(s.SignOut(r.Context(), r.PathValue("name")))
+		return done(s.SignOut(r.Context(), r.PathValue("name"), time.Now()))
 	})
 	handle("PUT /mfa/users/{name}/upstream-basic/{application}", func(r *http.Request) (any, error) {
 		// From the body alone: Caddy logs the URLs of its admin endpoint.

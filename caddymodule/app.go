@@ -290,7 +290,7 @@ func (a *App) start() (*runtime, error) {
 	rules := a.rules
 	cache := time.Duration(a.Session.Cache)
 	sessionManager := session.NewManager(sessions, a.live.sessions, session.NewCodec(keys), session.Settings{
-		Idle: time.Duration(a.Session.Idle), Lifetime: time.Duration(a.Session.Lifetime), Cache: cache,
+		Idle: time.Duration(a.Session.Idle), Lifetime: time.Duration(a.Session.Lifetime), Cache: cache, Stay: time.Duration(a.Session.Remember),
 	})
 	accountService := account.NewService(accounts, a.live.accounts, cache, keys)
 	generation := account.NewGeneration(accounts, generationKeeper{a.ctx.Storage()}, keys)
@@ -320,6 +320,9 @@ func (a *App) start() (*runtime, error) {
 		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
 	}
 	g.Passwords = service
+	if a.signIns != nil {
+		service.SignIns = a.recent
+	}
 	pages, err := portal.New(portal.Portal{
 		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Help: a.Help, Terms: a.terms, Log: a.slog,
 		Health: func(ctx context.Context) error {

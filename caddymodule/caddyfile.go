@@ -31,9 +31,8 @@ func init() {
 // than what was written.
 var notYet = map[string]bool{
 	"portal": true, "sender": true,
-	"strengths[].aaguids": true, "per_user_mfa.remember_browser": true,
-	"session.remember": true, "session.remember_browser": true,
-	"factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
+	"strengths[].aaguids": true,
+	"factor.sms":          true, "factor.voice": true, "factor.email": true, "factor.push": true,
 	"users.ldap":          true,
 	"store.redis.cluster": true, "store.redis.sentinel": true,
 }
@@ -223,6 +222,8 @@ func (p *parser) text(field *string, example string) option {
 //			idle     <duration>
 //			lifetime <duration>
 //			cache    <duration>
+//			remember         <days>
+//			remember_browser <days>
 //		}
 //		registration {
 //			from <range>… [or require_pass]
@@ -364,9 +365,11 @@ func (p *parser) session(c *config.Config) option {
 	return func(d *caddyfile.Dispenser) {
 		p.args(d, 0, 0, "session {")
 		p.block(d, "session", map[string]option{
-			"idle":     p.duration(&c.Session.Idle, "idle 1h"),
-			"lifetime": p.duration(&c.Session.Lifetime, "lifetime 12h"),
-			"cache":    p.duration(&c.Session.Cache, "cache 30s"),
+			"idle":             p.duration(&c.Session.Idle, "idle 1h"),
+			"lifetime":         p.duration(&c.Session.Lifetime, "lifetime 12h"),
+			"cache":            p.duration(&c.Session.Cache, "cache 30s"),
+			"remember":         p.duration(&c.Session.Remember, "remember 30d"),
+			"remember_browser": p.duration(&c.Session.RememberBrowser, "remember_browser 30d"),
 		})
 	}
 }

@@ -415,6 +415,15 @@ func printUser(w io.Writer, d admin.Details) {
 		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\tsince %s\tlast seen %s\n", s.ID, s.Host, dash(strings.Join(s.Applications, ", ")), dash(s.Address), timeText(s.Created), timeText(s.Seen))
 	}
 	t.Flush()
+	if len(d.Browsers) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nRemembered browsers:")
+	t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, b := range d.Browsers {
+		fmt.Fprintf(t, "  %s\t%s\t%s\tadded %s\tlast used %s\texpires %s\n", b.ID, b.Host, b.Method, timeText(b.Added), dash(timeText(b.LastUsed)), timeText(b.Expires))
+	}
+	t.Flush()
 }
 
 func perUserText(d admin.Details) string {

@@ -52,8 +52,11 @@ func (a *App) model() policy.Model {
 	if r := a.Registration; r != nil {
 		m.Registration = policy.Registration{From: r.From, RequirePass: r.RequirePass}
 	}
+	m.Remember = policy.Remembering{Session: time.Duration(a.Session.Remember), Browser: time.Duration(a.Session.RememberBrowser)}
 	if p := a.PerUserMFA; p != nil {
-		m.PerUser = policy.PerUserMFA{On: true, TrustedRanges: p.TrustedRanges, Grace: time.Duration(p.RegistrationGrace)}
+		m.PerUser = policy.PerUserMFA{
+			On: true, TrustedRanges: p.TrustedRanges, Grace: time.Duration(p.RegistrationGrace), RememberBrowser: time.Duration(p.RememberBrowser),
+		}
 		for _, method := range p.Methods {
 			m.PerUser.Methods = append(m.PerUser.Methods, perUserMethods[method])
 		}

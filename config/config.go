@@ -94,6 +94,14 @@ type Session struct {
 	// The session ends so long after sign-in, whatever happens. Default: 12h.
 	Lifetime Duration `json:"lifetime,omitzero"`
 
+	// "Stay signed in": for how long a session lasts whose owner ticks that box, without activity too. Whole days, from 1d to 365d.
+	// Never for users with a role. Default: there is no such box.
+	Remember Duration `json:"remember,omitzero"`
+
+	// "Don't ask for the second step on this browser": for how long a browser stands for the second step of a user who ticks that
+	// box. Whole days, from 1d to 365d. Never for users with a role. Default: there is no such box.
+	RememberBrowser Duration `json:"remember_browser,omitzero"`
+
 	// For how long this process may answer from what it has read of the store, while the store tells it of every
 	// change. Default: 30s.
 	Cache Duration `json:"cache,omitzero"`

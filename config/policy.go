@@ -181,4 +181,8 @@ type PerUserMFA struct {
 	// on or off: whether users whose setting is enabled or enforced may use app passwords in every application that doesn't
 	// say `app_passwords off`. Default: off.
 	AppPasswords string `json:"app_passwords,omitempty"`
+
+	// For how long a browser stands for the second step of a user who has such a setting and ticks that box. Whole days, from 1d to
+	// 365d. Of this and `remember_browser` in `session` the shorter counts. Default: what `session` says.
+	RememberBrowser Duration `json:"remember_browser,omitzero"`
 }

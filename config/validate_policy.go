@@ -65,6 +65,7 @@ func (c *Config) validatePolicy(ps *Problems) {
 		if v := p.AppPasswords; v != "" && v != On && v != Off {
 			ps.add("per_user_mfa.app_passwords", "app passwords are `on` or `off`, not %q", v)
 		}
+		checkDays(ps, "per_user_mfa.remember_browser", p.RememberBrowser)
 		for i, word := range p.Methods {
 			field := fmt.Sprintf("per_user_mfa.methods[%d]", i)
 			checkWord(ps, field, "method", word, PerUserMFAMethods)

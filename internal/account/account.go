@@ -53,6 +53,9 @@ type State struct {
 	// Terms says which terms of use the person has accepted, by name.
 	Terms map[string]mfa.Acceptance `json:"terms,omitempty"`
 
+	// Forgotten counts how often every remembered browser was forgotten at once.
+	Forgotten uint64 `json:"forgotten,omitempty"`
+
 	// Blocked refuses everything until it is taken away.
 	Blocked *Block `json:"blocked,omitempty"`
 
@@ -73,6 +76,7 @@ type Account struct {
 	State        State
 	Credentials  []mfa.Credential // sorted by ID
 	AppPasswords []*AppPassword   // sorted by ID; those that have expired may be among them
+	Browsers     []Browser        // remembered, sorted by ID
 
 	codes     map[string]throttle.Codes // by key of the record
 	upstreams map[string]upstream       // by application
@@ -87,6 +91,8 @@ type snapshot struct {
 	appPasswords map[string]*AppPassword
 	codes        map[string]throttle.Codes
 	upstreams    map[string]upstream
+	browsers     map[string]Browser
+	order        []string                 // their ids
 	versions     map[string]store.Version // of every record, by key
 	stale        map[string]bool          // ids of credentials that are sealed with an older secret
 }
@@ -128,9 +134,12 @@ func (a *Account) Credential(id string) (mfa.Credential, bool) {
 // Exists says whether the person has ever signed in, or an administrator has done something for him.
 func (a *Account) Exists() bool { return a.read.versions[stateKey] != 0 }
 
-// BeginEpoch ends the sessions and known browsers that were issued before, but for the session in which the person does
+// BeginEpoch ends the sessions, known and remembered browsers that were issued before, but for the session in which the person does
 // this himself; empty: every one.
-func (a *Account) BeginEpoch(by string) { a.State.Epoch, a.State.EpochBy = a.State.Epoch+1, by }
+func (a *Account) BeginEpoch(by string) {
+	a.State.Epoch, a.State.EpochBy = a.State.Epoch+1, by
+	a.ForgetBrowsers()
+}
 
 // Honors says whether a session was issued with the factors that the account has, or is the one that has changed them.
 func (a *Account) Honors(s *mfa.Session) bool {
@@ -229,7 +238,7 @@ var errForeign = errors.New("record was written by another version of caddy-mfa,
 // decode makes an account of the records of its partition. Without a sealer, the factors' own data stays closed.
 func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Account, error) {
 	a := &Account{ID: id, codes: map[string]throttle.Codes{}, upstreams: map[string]upstream{}, read: snapshot{
-		credentials: map[string]mfa.Credential{}, appPasswords: map[string]*AppPassword{}, codes: map[string]throttle.Codes{}, versions: map[string]store.Version{}, stale: map[string]bool{},
+		credentials: map[string]mfa.Credential{}, appPasswords: map[string]*AppPassword{}, codes: map[string]throttle.Codes{}, browsers: map[string]Browser{}, versions: map[string]store.Version{}, stale: map[string]bool{},
 	}}
 	for _, r := range records {
 		a.read.versions[r.Key] = r.Version
@@ -265,6 +274,11 @@ func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Accoun
 			}
 		case strings.HasPrefix(r.Key, upstreamPrefix):
 			err = a.decodeUpstream(r)
+		case strings.HasPrefix(r.Key, browserPrefix):
+			var b Browser
+			if b, err = decodeBrowser(r); err == nil {
+				a.Browsers, a.read.browsers[b.ID], a.read.order = append(a.Browsers, b), b, append(a.read.order, b.ID)
+			}
 		default:
 			err = errForeign
 		}
@@ -327,7 +341,11 @@ func (a *Account) changes(sealer *seal.Sealer, now time.Time) (changes []store.C
 	if err != nil {
 		return nil, false, err
 	}
-	notify = notify || changed || upstreamsChanged
+	browsersChanged, err := a.browserChanges(put, remove)
+	if err != nil {
+		return nil, false, err
+	}
+	notify = notify || changed || upstreamsChanged || browsersChanged
 	for _, key := range slices.Sorted(maps.Keys(a.codes)) {
 		switch c := a.codes[key]; c {
 		case a.read.codes[key]:

@@ -38,6 +38,10 @@ const (
 	SignedOut           Type = "signed_out"
 	SessionEnded        Type = "session_ended"
 	SessionsEnded       Type = "sessions_ended"
+	SessionKept         Type = "session_kept" // its owner stays signed in
+	BrowserRemembered   Type = "browser_remembered"
+	BrowserForgotten    Type = "browser_forgotten"
+	SuspicionReported   Type = "suspicious_activity_reported"
 	AccountsAccepted    Type = "account_store_accepted"
 	AccessRefused       Type = "access_refused"
 	LegacyRefused       Type = "legacy_refused"

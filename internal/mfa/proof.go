@@ -15,6 +15,10 @@ const (
 	TemporaryAccessPass Method = "temporary_access_pass"
 )
 
+// RememberedBrowser stands for a second factor that was proven in this browser earlier, whose owner has asked for that. Nobody
+// proves it by an answer, nothing registers it, and it pays for no change.
+const RememberedBrowser Method = "remembered_browser"
+
 // Proof is one thing that somebody has proven in a session.
 type Proof struct {
 	Method     Method    `json:"method"`
@@ -23,6 +27,9 @@ type Proof struct {
 
 	// Reusable says that the answer can be given again: a temporary access pass that is good for more than one sign-in.
 	Reusable bool `json:"reusable,omitempty"`
+
+	// Of is the method that a remembered browser stands for. At is then when that was proven.
+	Of Method `json:"of,omitempty"`
 
 	// Spent says that the proof has already paid for one change of the account's factors. It still counts
 	// for sign-in.

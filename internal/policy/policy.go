@@ -61,6 +61,7 @@ const (
 	PolicySatisfied      Reason = "policy_satisfied"
 	PolicyBlocks         Reason = "policy_blocks"
 	MFASatisfied         Reason = "mfa_satisfied"
+	BrowserRemembered    Reason = "remembered_browser" // which is enough
 	MFARequired          Reason = "mfa_required"
 	StrengthUnreachable  Reason = "authentication_strength_not_registered"
 	SignInFrequencyOver  Reason = "sign_in_frequency"
@@ -99,6 +100,13 @@ type Decision struct {
 	// MFA says that a second factor was demanded, whether or not it has been proven.
 	MFA bool
 
+	// RememberBrowser is for how long this browser may be remembered if its owner wants that and proves a second factor now, with
+	// Verify. Zero: not at all.
+	RememberBrowser time.Duration
+
+	// Stay is for how long the person may stay signed in if he wants to; zero: as long as every session lasts. See Offers.
+	Stay time.Duration
+
 	// Persistent says whether the session outlives the browser.
 	Persistent Persistence
 
@@ -134,6 +142,7 @@ func (s *Set) decide(f *Facts, results []Result) Decision {
 		out = s.conditional(&again, results)
 		d = s.settle(&again, &out)
 	}
+	d.Stay = s.stay(f, &out)
 	d.Persistent, d.PasswordSince, d.SecondSince = out.persistent, out.password, out.second
 	return d
 }
@@ -170,6 +179,7 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 		return d
 	}
 	var graceEnds time.Time
+	remember := s.rememberFor(f)
 	switch {
 	case !s.Defaults.Off:
 		d.MFA, d.Policy = true, nil
@@ -180,6 +190,8 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 	case out.demandsMFA == nil:
 		if demanded, ends := s.perUser(f); demanded {
 			d.MFA, graceEnds = true, ends
+			out.have = out.have&^rememberedSet | s.rememberedByOwn(f, out)
+			remember = s.rememberByOwn()
 			if !s.perUserCombinations().meets(out.have) {
 				out.unmet.mfa = append(out.unmet.mfa, s.perUserCombinations())
 			}
@@ -190,7 +202,9 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 			d.Policy = out.unmet.mfaBy
 		}
 		if f.Registered || !f.Now.Before(graceEnds) {
-			s.askMFA(f, out, &d)
+			if s.askMFA(f, out, &d); d.Action == Verify {
+				d.RememberBrowser = rememberable(f, out, remember)
+			}
 			return d
 		}
 		d.Action, d.Reason, d.GraceEnds = Allow, InGrace, graceEnds
@@ -213,6 +227,8 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 	case out.have&secondFactors&^recoverySet != 0:
 		d.Reason = MFASatisfied
 		d.Offer = !f.Registered && out.have&(passSet|passOnceSet) != 0
+	case out.have&rememberedSet != 0 && d.MFA:
+		d.Reason = BrowserRemembered
 	case out.applied:
 		d.Reason = PolicySatisfied
 	case len(s.policies) > 0:

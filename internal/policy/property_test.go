@@ -119,6 +119,10 @@ func (d dice) model() Model {
 			m.PerUser.TrustedRanges = office.Ranges
 		}
 	}
+	if d.one(2) {
+		m.Remember.Browser = 30 * day
+		m.PerUser.RememberBrowser = pick(d, 0, 14*day, 60*day)
+	}
 	if d.one(4) {
 		m.Registration = Registration{From: office.Ranges, RequirePass: d.one(2)}
 	}
@@ -158,6 +162,10 @@ func (d dice) facts() *Facts {
 		}
 		age := pick(d, 0, time.Minute, 6*time.Minute, time.Hour, 2*time.Hour, 5*time.Hour, 2*day)
 		f.Proofs = f.Proofs.With(mfa.Proof{Method: method, At: now.Add(-age), Reusable: d.one(2)})
+	}
+	if d.one(4) {
+		age := pick(d, 0, 4*time.Minute, 3*time.Hour, 2*day, 20*day, 40*day, -time.Minute)
+		f.Proofs = f.Proofs.With(mfa.Proof{Method: mfa.RememberedBrowser, At: now.Add(-age), Of: pick(d, mfa.TOTP, mfa.Passkey, "")})
 	}
 	if d.one(2) {
 		f.Terms = map[string]mfa.Acceptance{"house rules": {Version: pick(d, 2, 3)}}

@@ -19,6 +19,7 @@ type Model struct {
 	Defaults     SecurityDefaults
 	Registration Registration
 	PerUser      PerUserMFA
+	Remember     Remembering
 	Policies     []Policy
 	Locations    []NamedLocation
 	Strengths    []Strength // beside the built-in ones
@@ -120,7 +121,7 @@ func (s *Set) restrictPerUser() {
 	if len(s.PerUser.Methods) == 0 {
 		return
 	}
-	allowed := passwordSet | passSet | passOnceSet | recoverySet
+	allowed := passwordSet | passSet | passOnceSet | recoverySet | rememberedSet // of this see rememberedByOwn
 	for _, method := range s.PerUser.Methods {
 		allowed |= MethodsOf(method, false) | MethodsOf(method, true)
 	}

@@ -11,15 +11,19 @@ import (
 // Methods is a set of authentication methods. The zero Methods is empty.
 type Methods uint32
 
-// modes are Graph's authenticationMethodModes, and, last, recovery codes, which Entra has none of. The place in this list is
+// modes are Graph's authenticationMethodModes, and, last, what is no method there: recovery codes and remembered browsers. The place in this list is
 // the bit in a set.
 var modes = []string{
 	"password", "softwareOath", "temporaryAccessPassOneTime", "temporaryAccessPassMultiUse", "fido2", "sms", "voice", "email",
 	"microsoftAuthenticatorPush", "deviceBasedPush", "hardwareOath", "windowsHelloForBusiness", "x509CertificateSingleFactor",
-	"x509CertificateMultiFactor", "federatedSingleFactor", "federatedMultiFactor", "qrCodePin", recoveryMode,
+	"x509CertificateMultiFactor", "federatedSingleFactor", "federatedMultiFactor", "qrCodePin", recoveryMode, rememberedMode,
 }
 
-const recoveryMode = "recoveryCode"
+// Words of our own.
+const (
+	recoveryMode   = "recoveryCode"
+	rememberedMode = "rememberedBrowser"
+)
 
 // The sets of one method that can be proven here.
 const (
@@ -32,11 +36,14 @@ const (
 var (
 	passkeySet  = methodSet("fido2")
 	recoverySet = methodSet(recoveryMode)
+
+	// rememberedSet is not proven, and is none of anybody's methods: see Set.remembered.
+	rememberedSet = methodSet(rememberedMode)
 )
 
 // Modes lists the words that a combination is made of.
 func Modes() []string {
-	return slices.DeleteFunc(slices.Clone(modes), func(m string) bool { return m == recoveryMode })
+	return slices.DeleteFunc(slices.Clone(modes), func(m string) bool { return m == recoveryMode || m == rememberedMode })
 }
 
 func methodSet(mode string) Methods {
@@ -109,8 +116,8 @@ func begun(ps mfa.Proofs, since time.Time) bool {
 	return false
 }
 
-// secondFactors are all methods but the password.
-const secondFactors = ^passwordSet
+// secondFactors are all methods but the password. A remembered browser stands for one and is none.
+var secondFactors = ^(passwordSet | rememberedSet)
 
 // Strength is an authentication strength: combinations of methods, each of which is enough.
 type Strength struct {
@@ -146,7 +153,7 @@ func compileStrength(s Strength) (sets combinations, ok bool) {
 		var set Methods
 		for word := range strings.SplitSeq(text, ",") {
 			bit := methodSet(strings.TrimSpace(word))
-			if bit == 0 || bit == recoverySet {
+			if bit == 0 || bit == recoverySet || bit == rememberedSet {
 				return nil, false
 			}
 			set |= bit
@@ -176,9 +183,9 @@ func (cs combinations) missing(proven, could Methods) (ms Methods) {
 	return ms
 }
 
-// mfaCombinations is what the control "mfa" takes: the strength of that name, and recovery codes and mail codes, which are not among its
-// combinations in Entra.
+// mfaCombinations is what the control "mfa" takes: the strength of that name, and what is not among its combinations in Entra: recovery
+// codes, mail codes, and the claim that a remembered browser makes.
 var mfaCombinations = func() combinations {
 	sets, _ := compileStrength(BuiltInStrengths[0])
-	return append(sets, passwordSet|recoverySet, passwordSet|methodSet("email"))
+	return append(sets, passwordSet|recoverySet, passwordSet|methodSet("email"), passwordSet|rememberedSet)
 }()

@@ -10,7 +10,6 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/platform"
-	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 )
 
@@ -24,6 +23,8 @@ type accountPage struct {
 	FewCodes  bool
 	Upstreams []signin.UpstreamApplication
 	Sessions  []sessionRow
+	Browsers  []browserRow
+	Activity  []activityRow
 
 	ShowAppPasswords bool // there are some, or may be
 	AppPasswords     []appPasswordRow
@@ -40,6 +41,7 @@ type appPasswordRow struct {
 type sessionRow struct {
 	ID, Browser, Address, Applications string
 	Created, Seen                      time.Time
+	Until                              time.Time // zero: its owner has not chosen to stay signed in
 	This                               bool
 }
 
@@ -60,10 +62,14 @@ func (v *visit) getAccount() {
 			pg.Notice = pg.T("account.ended")
 		case query.Has("stored"):
 			pg.Notice = pg.T("upstream.stored")
-		case query.Has("forgotten"):
+		case query.Has("taken_back"):
 			pg.Notice = pg.T("upstream.forgotten")
 		case query.Has("revoked"):
 			pg.Notice = pg.T("account.revoked")
+		case query.Has("forgotten"):
+			pg.Notice = pg.T("account.forgotten")
+		case query.Has("forgotten_all"):
+			pg.Notice = pg.T("account.forgotten_all")
 		}
 	})
 }
@@ -80,7 +86,7 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 		v.advance(st)
 		return
 	}
-	overview, err := v.Service.Overview(ctx, st, v.f.Now)
+	overview, err := v.Service.Overview(ctx, v.client, st)
 	if v.failed(err) {
 		return
 	}
@@ -109,13 +115,20 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 			Created: s.Created.UTC(), Seen: s.Seen.UTC(), This: s.ID == st.Current.Session.ID,
 		}
 		if s.Address.IsValid() {
-			row.Address = s.Address.String()
+			row.Address = v.place(pg, s.Address)
+		}
+		if s.Stay > 0 {
+			row.Until = s.Expires.UTC()
 		}
 		if row.This {
 			data.Sessions = append([]sessionRow{row}, data.Sessions...)
 		} else {
 			data.Sessions = append(data.Sessions, row)
 		}
+	}
+	data.Browsers = v.browserRows(pg, overview.Browsers)
+	if data.Activity, err = v.activityRows(pg, st); v.failed(err) {
+		return
 	}
 	prepare(pg)
 	v.render(v.w, pg, status, "account", data)
@@ -154,7 +167,7 @@ func (v *visit) postAccount() {
 		})
 	case "forget-upstream":
 		cookies, err := v.Service.RemoveUpstream(ctx, v.client, id, v.form("id"))
-		v.upstreamChanged(cookies, err, "forgotten")
+		v.upstreamChanged(cookies, err, "taken_back")
 	case "revoke":
 		err := v.Service.RevokeAppPassword(ctx, v.client, v.form("id"))
 		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?revoked") })
@@ -164,11 +177,11 @@ func (v *visit) postAccount() {
 	case "everywhere":
 		err := v.Service.SignOutEverywhere(ctx, v.client)
 		v.changed(signin.Cookies{}, err, func() {
-			http.SetCookie(v.w, session.NewCookie(session.CookieName, "", v.f.HTTPS, -1))
+			v.forgetSession()
 			v.signedOut("signedout.everywhere")
 		})
 	default:
-		v.redirect(prefix + "account")
+		v.postRemembered()
 	}
 }
 

@@ -94,7 +94,7 @@ func (v *visit) postSignIn() {
 		return
 	}
 	v.setCookies(cookies)
-	v.advance(st)
+	v.signedIn(st, cookies)
 }
 
 // refuseSignIn says what is wrong with a user name and a password. Who was signed in still is, and is told once more why he is asked.

@@ -25,6 +25,7 @@ type verifyPage struct {
 	Numeric     bool
 	Passkey     bool
 	Options     string // for the browser, when a passkey has been asked for
+	Boxes       boxes
 	Others      []way
 	Back        bool
 }
@@ -53,7 +54,7 @@ func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, s
 		return
 	}
 	if !slices.Contains(ways, method) {
-		method = ways[0]
+		method = v.Service.First(v.client, st, ways)
 	}
 	pg := v.page("verify.title")
 	pg.as(st)
@@ -63,6 +64,7 @@ func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, s
 		Lead: "verify." + string(method) + ".lead", Label: "verify." + string(method) + ".label",
 		Numeric: method == mfa.TOTP, Passkey: method == mfa.Passkey, Back: purpose == forChange && st.Step == signin.Done,
 	}
+	data.Boxes = v.boxes(st, method)
 	if method == mfa.Passkey {
 		data.Options = options
 	}

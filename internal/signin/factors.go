@@ -41,7 +41,7 @@ func (s *Service) spend(ctx context.Context, c Client, st State) (State, string,
 // pays says whether a proof could pay for a change of factors. A recovery code pays for replacing what was lost, and for
 // nothing else.
 func (st State) pays(p mfa.Proof, now time.Time) bool {
-	return p.Method != mfa.Password && (p.Method != mfa.RecoveryCode || replacing(st)) && !p.Spent && now.Sub(p.At) <= Fresh
+	return p.Method != mfa.Password && p.Method != mfa.RememberedBrowser && (p.Method != mfa.RecoveryCode || replacing(st)) && !p.Spent && now.Sub(p.At) <= Fresh
 }
 
 // HasFresh says whether the session holds a proof that could pay for a change of factors.

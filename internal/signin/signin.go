@@ -103,6 +103,9 @@ type Service struct {
 	// Country is where an address is, for the log; nil: nobody knows.
 	Country func(netip.Addr) (code string, known bool)
 
+	// SignIns are those of a user since a time, the newest first; nil: none are kept.
+	SignIns func(ctx context.Context, user *mfa.User, since time.Time) ([]audit.SignIn, error)
+
 	Verdicts *Verdicts
 	Log      *slog.Logger
 }
@@ -118,8 +121,11 @@ type Client struct {
 	Session   string // value of the session cookie
 	Binding   string // value of the cookie that ties answers to the browser, see Invitation
 	Browser   string // value of the known-browser cookie
-	Reference string // of this answer, for page and log
-	Now       time.Time
+	Asks      Wishes // beside what he proves
+
+	Remembered string // value of the remembered-browser cookie
+	Reference  string // of this answer, for page and log
+	Now        time.Time
 }
 
 func (c Client) site() mfa.Site { return mfa.Site{Host: c.Host, Origin: c.Origin} }
@@ -160,13 +166,18 @@ type Cookies struct {
 	Session string
 	Browser string
 
+	// Remembered is for the browser to stand for a second factor with, for as long as Remember says.
+	Remembered string
+	Remember   time.Duration
+
 	// Persist is for how long the browser keeps the session, also when it is closed. Zero: until then.
 	Persist time.Duration
 }
 
 // persist is for how long policy lets the browser keep the session.
 func persist(st *State, now time.Time) time.Duration {
-	if st.Decision.Persistent != policy.AlwaysPersistent || st.Step != Done {
+	stays := st.Current.Session.Stay > 0 && st.Decision.Stay > 0
+	if st.Step != Done || st.Decision.Persistent != policy.AlwaysPersistent && !stays {
 		return 0
 	}
 	return st.Current.Session.Expires.Sub(now)
@@ -191,7 +202,11 @@ func (s *Service) State(ctx context.Context, c Client) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	return s.state(c, user, a, current), nil
+	st := s.state(c, user, a, current)
+	if gate.Outstays(current, &st.Decision) {
+		return State{}, nil
+	}
+	return st, nil
 }
 
 func (s *Service) state(c Client, user *mfa.User, a *account.Account, current session.Current) State {
@@ -246,13 +261,13 @@ func (s *Service) Refused(c Client, st *State) (reference string) {
 	return reference
 }
 
-// Ways lists the methods that the person could prove now, the strongest first: where policy asks for one, those that it takes.
+// Ways lists the methods that the person could prove now, in the order in which he is asked for them: where policy asks for one, those that it takes.
 func (st State) Ways(now time.Time) []mfa.Method {
 	if st.Account == nil || st.Decision.Reason == policy.PolicyBlocks {
 		return nil // nothing that he could prove would help him
 	}
 	var ways []mfa.Method
-	for _, m := range []mfa.Method{mfa.Passkey, mfa.TOTP, mfa.TemporaryAccessPass, mfa.RecoveryCode} {
+	for _, m := range []mfa.Method{mfa.TemporaryAccessPass, mfa.Passkey, mfa.TOTP, mfa.RecoveryCode} { // Microsoft's order
 		if m == mfa.RecoveryCode && (!st.Account.Registered() || st.Step == Done) {
 			continue // they stand in for a factor that was lost, to get in; once somebody is, not to change what is his
 		}

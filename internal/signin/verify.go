@@ -70,6 +70,7 @@ func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method
 	}
 	lane := s.Browsers.Lane(c.Browser, st.User, st.Account, c.Now)
 	var used mfa.Credential
+	keep := s.newBrowser(c, st, method)
 	a, judged := s.judge(ctx, c, st.User.ID, method, lane, func(a *account.Account) (err error) {
 		if !a.Honors(st.Current.Session) {
 			return ErrStep
@@ -78,6 +79,7 @@ func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method
 			return err
 		}
 		a.Put(used)
+		keep.in(a)
 		return nil
 	})
 	if judged != nil {
@@ -91,11 +93,17 @@ func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method
 	// A pass for one sign-in has ended with this one.
 	proof.Reusable = method == mfa.TemporaryAccessPass && c.Now.Before(used.Expires)
 	before := st
-	st, cookie, err := s.elevate(ctx, c, st, a, func(ses *mfa.Session) { ses.Proofs = ses.Proofs.With(proof) })
+	st, cookie, err := s.elevate(ctx, c, st, a, func(ses *mfa.Session) {
+		ses.Proofs = ses.Proofs.With(proof)
+		ses.Stay = max(ses.Stay, s.staysAs(c, before))
+	})
 	if err != nil {
 		return st, Cookies{}, err
 	}
 	cookies, err := s.finish(c, before, &st, cookie)
+	if err == nil {
+		err = s.wished(c, before, &st, keep, &cookies)
+	}
 	return st, cookies, err
 }
 
