@@ -113,7 +113,7 @@ func (c *Config) Validate() Problems {
 			ps.add(field+".name", "%q can't name a directory; want a lower-case letter, then up to 31 lower-case letters, digits or hyphens", name)
 		}
 		if isReserved(name, "service", "nobody") {
-			ps.add(field+".file.name", "%q names what is in no directory; give this one another `name`", name)
+			ps.add(field+".name", "%q names what is in no directory; give this one another `name`", name)
 		}
 		if names[name] {
 			ps.add(field+".name", "two directories are called %q; give this one another `name`, which must then never change: accounts are kept under it", name)

@@ -177,8 +177,10 @@ func TestARememberedBrowserMeetsNoStrength(t *testing.T) {
 	cases(t, func(d dice) error {
 		m, f := d.model(), d.facts()
 		m = remembering(m)
-		with := *f
 		f.Proofs = slices.DeleteFunc(slices.Clone(f.Proofs), func(p mfa.Proof) bool { return p.Method == mfa.RememberedBrowser })
+		f.Proofs = f.Proofs.With(mfa.Proof{Method: mfa.Password, At: f.Now}) // else nothing helps
+		f.Registered, f.UserAction = true, ""
+		with := *f
 		with.Proofs = f.Proofs.With(inBrowser(time.Minute))
 		before, after := of(m).Decide(f), of(m).Decide(&with)
 		if before.Action == Allow && after.Action != Allow {
