@@ -189,8 +189,8 @@ func parseQuery(v url.Values) (q admin.Query, err error) {
 		}
 		q.Proofs = append(q.Proofs, method)
 	}
-	if len(q.Proofs) > 0 && !slices.Contains(q.Proofs, mfa.Password) {
-		wrong("the password comes first: nothing is decided before it was proven; add it, as in --proof password,%s", join(q.Proofs))
+	if len(q.Proofs) > 0 && !slices.Contains(q.Proofs, mfa.Password) && !slices.Contains(q.Proofs, mfa.Passkey) {
+		wrong("the password comes first, or a passkey in its place: nothing is decided before; add it, as in --proof password,%s", join(q.Proofs))
 	}
 	return q, errors.Join(mistakes...)
 }

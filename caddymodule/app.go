@@ -24,6 +24,8 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/admin"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory/file"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/htpasswd"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/watched"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/totp"
@@ -55,7 +57,7 @@ type App struct {
 	secrets     [][]byte
 	sessions    storeModule
 	accounts    storeModule
-	directories []*file.Directory
+	directories []*watched.Directory
 	rules       *policy.Set
 	devices     deviceRules
 	countries   *geoip.Countries // nil: none configured
@@ -136,13 +138,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return errors.New(needsSecret)
 	}
 	for _, d := range a.Users {
-		dir := file.New(d.File.Name, d.File.Path, hashing(), a.slog)
-		if err := dir.Load(); err != nil {
-			path := d.File.Path
-			if absolute, absErr := filepath.Abs(path); absErr == nil {
-				path = absolute // who runs `caddy-mfa` from another folder must see where it was looked for
-			}
-			return fmt.Errorf("users file %s:\n%w", path, err)
+		dir, err := a.directory(d)
+		if err != nil {
+			return err
 		}
 		a.directories = append(a.directories, dir)
 	}
@@ -160,6 +158,25 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.sink = newSink(a.log, a.signIns)
 	return registerMetrics(ctx.GetMetricsRegistry())
+}
+
+// directory makes a directory of what is configured, and reads it.
+func (a *App) directory(d config.Directory) (dir *watched.Directory, err error) {
+	var what, path string
+	if h := d.Htpasswd; h != nil {
+		what, path = "htpasswd file", h.Path
+		dir = htpasswd.New(htpasswd.Settings{Name: h.Name, Path: path, Groups: h.Groups, WeakUntil: h.WeakHashesUntil.Time}, hashing(), a.slog)
+	} else {
+		what, path = "users file", d.File.Path
+		dir = file.New(d.File.Name, path, hashing(), a.slog)
+	}
+	if err := dir.Load(); err != nil {
+		if absolute, absErr := filepath.Abs(path); absErr == nil {
+			path = absolute // who runs `caddy-mfa` from another folder must see where it was looked for
+		}
+		return nil, fmt.Errorf("%s %s:\n%w", what, path, err)
+	}
+	return dir, nil
 }
 
 func (a *App) provisionStores() error {
@@ -278,10 +295,11 @@ func (a *App) start() (*runtime, error) {
 	accountService := account.NewService(accounts, a.live.accounts, cache, keys)
 	generation := account.NewGeneration(accounts, generationKeeper{a.ctx.Storage()}, keys)
 	passwords := throttle.NewPasswords(accounts)
+	machineKeys := a.machineKeys(dirs, accountService, generation, keys)
 	passkeys := a.passkeys()
 	g := &gate.Gate{
-		Sessions: sessionManager, Accounts: accountService, Users: dirs, Policy: rules, Passkeys: passkeys,
-		Verified: a.live.verified, PerUserAppPasswords: a.PerUserMFA != nil && a.PerUserMFA.AppPasswords == config.On, Emergency: a.LegacyEmergency,
+		Sessions: sessionManager, Accounts: accountService, Users: dirs, Policy: rules, Passkeys: passkeys, Keys: machineKeys,
+		Verified: a.live.verified, PerUserAppPasswords: machineKeys.PerUser, Emergency: a.LegacyEmergency,
 	}
 	app := totp.Factor{}
 	if a.Factor.TOTP != nil {
@@ -298,6 +316,7 @@ func (a *App) start() (*runtime, error) {
 		Factors: map[mfa.Method]mfa.Factor{
 			mfa.Passkey: passkeys, mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},
 		},
+		Keys: machineKeys, Upstreams: a.perUserUpstreams(), Invitations: signin.NewInvitations(accounts, keys), Owners: signin.NewOwners(accounts),
 		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
 	}
 	g.Passwords = service
@@ -332,20 +351,31 @@ func (a *App) start() (*runtime, error) {
 		gate: g, portal: pages, signin: service, connections: a.live.connections, sink: a.sink,
 		admin: &admin.Service{
 			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
-			Policy: rules, Applications: a.applications(), Country: a.country,
-			PerUserNoEffect: perUserNoEffect(rules),
+			Policy: rules, Applications: a.applications(), Country: a.country, Upstreams: a.perUserUpstreams(),
+			PerUserNoEffect: perUserNoEffect(rules), Keys: machineKeys, KeyThrottle: machineKeys.Throttle,
 		},
 		stop: stop, done: &sync.WaitGroup{},
 	}
 	if a.countries != nil {
 		rt.done.Go(func() { a.countries.Run(running) })
 	}
+	changed := make(chan struct{}, 1)
+	rt.done.Go(func() { a.endOfDisabled(running, machineKeys, changed) })
 	for _, d := range a.directories {
-		d.OnChange(func() { rt.connections.Recheck(mfa.UserID{}) })
+		d.OnChange(func() {
+			rt.connections.Recheck(mfa.UserID{})
+			select {
+			case changed <- struct{}{}:
+			default: // it is yet to be seen that something has changed
+			}
+		})
 		rt.done.Go(func() { d.Run(running) })
 	}
-	a.inventory = a.newInventory(keys, dirs)
-	rt.done.Go(func() { a.inventory.Run(running) })
+	if !a.LegacyReport.Off {
+		a.inventory = a.newInventory(keys, dirs)
+		rt.done.Go(func() { a.inventory.Run(running) })
+		rt.done.Go(func() { a.watchExceptions(running) })
+	}
 	if a.signIns != nil {
 		rt.done.Go(func() { a.signIns.Run(running) })
 	}
@@ -361,7 +391,7 @@ func (a *App) start() (*runtime, error) {
 // passkeys is that factor as it is configured.
 func (a *App) passkeys() webauthn.Factor {
 	if w := a.Factor.WebAuthn; w != nil {
-		return webauthn.Factor{RPID: w.RPID, DisplayName: w.DisplayName}
+		return webauthn.Factor{RPID: w.RPID, DisplayName: w.DisplayName, RelatedOrigins: w.RelatedOrigins}
 	}
 	return webauthn.Factor{}
 }
@@ -491,6 +521,20 @@ func (a *App) applications() []string {
 	var names []string
 	for _, h := range a.handlers {
 		if !h.PagesOnly {
+			names = append(names, h.gated.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// perUserUpstreams names the applications that want a user's own credential, sorted. The sites must have been checked.
+func (a *App) perUserUpstreams() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var names []string
+	for _, h := range a.handlers {
+		if h.UpstreamBasic == config.PerUser {
 			names = append(names, h.gated.Name)
 		}
 	}

@@ -34,9 +34,8 @@ var notYet = map[string]bool{
 	"strengths[].aaguids": true, "per_user_mfa.remember_browser": true,
 	"session.remember": true, "session.remember_browser": true,
 	"factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
-	"users.ldap": true, "users.htpasswd": true,
+	"users.ldap":          true,
 	"store.redis.cluster": true, "store.redis.sentinel": true,
-	"application.with_session": true, "application.upstream_basic": true,
 }
 
 // parser reads tokens into a configuration. It goes on after a mistake, so that one run reports them all.
@@ -232,12 +231,18 @@ func (p *parser) text(field *string, example string) option {
 //		users file <file> {
 //			name <name>
 //		}
+//		users htpasswd <file> {
+//			name        <name>
+//			groups      <file>
+//			weak_hashes until <day>
+//		}
 //		factor totp {
 //			issuer <text>
 //		}
 //		factor webauthn {
 //			rp_id        <domain>
 //			display_name <text>
+//			related_origins <origin>…
 //		}
 //		factor recovery_codes
 //		help <text>
@@ -429,16 +434,42 @@ func (p *parser) users(c *config.Config) option {
 		case len(args) > 0 && notYet["users."+args[0]]:
 			p.wrong(d, "`users %s` is not available in this version of caddy-mfa", args[0])
 			return
-		case len(args) > 0 && args[0] != "file":
-			p.wrong(d, "there is no kind of directory %q; want `file`", args[0])
+		case len(args) > 0 && args[0] != "file" && args[0] != "htpasswd":
+			p.wrong(d, "there is no kind of directory %q; want `file` or `htpasswd`", args[0])
 			return
 		case len(args) != 2:
 			p.wrong(d, "`%s` has %s; write for example `users file users.yaml`", name, count(len(args)))
 			return
 		}
-		f := &config.FileDirectory{Path: args[1]}
-		c.Users = append(c.Users, config.Directory{File: f})
-		p.block(d, "users.file", map[string]option{"name": p.text(&f.Name, "name staff")})
+		if args[0] == "file" {
+			f := &config.FileDirectory{Path: args[1]}
+			c.Users = append(c.Users, config.Directory{File: f})
+			p.block(d, "users.file", map[string]option{"name": p.text(&f.Name, "name staff")})
+			return
+		}
+		h := &config.HtpasswdDirectory{Path: args[1]}
+		c.Users = append(c.Users, config.Directory{Htpasswd: h})
+		p.block(d, "users.htpasswd", map[string]option{
+			"name":   p.text(&h.Name, "name staff"),
+			"groups": p.text(&h.Groups, "groups /etc/apache2/groups"),
+			"weak_hashes": func(d *caddyfile.Dispenser) {
+				const example = "weak_hashes until 2027-03-01"
+				args, ok := p.args(d, 2, 2, example)
+				p.end(d)
+				if !ok {
+					return
+				}
+				day, err := config.ParseDate(args[1])
+				switch {
+				case args[0] != "until":
+					p.wrong(d, "weak digests are accepted for a time only; write for example `%s`", example)
+				case err != nil:
+					p.wrong(d, "%v", err)
+				default:
+					h.WeakHashesUntil = day
+				}
+			},
+		})
 	}
 }
 
@@ -463,6 +494,8 @@ func (p *parser) factor(c *config.Config) option {
 			p.block(d, "factor.webauthn", map[string]option{
 				"rp_id":        p.text(&c.Factor.WebAuthn.RPID, "rp_id example.com"),
 				"display_name": p.text(&c.Factor.WebAuthn.DisplayName, `display_name "Example"`),
+
+				"related_origins": p.texts(&c.Factor.WebAuthn.RelatedOrigins, "related_origins https://hr.example.net"),
 			})
 		case kind == "recovery_codes":
 			c.Factor.RecoveryCodes = &config.RecoveryCodes{}
@@ -552,6 +585,9 @@ func (p *parser) signInLog(c *config.Config) option {
 //	mfa [<matcher>] [<application>] {
 //		bypass  <path>…
 //		no_idle <path>…
+//		well_known
+//		with_session   strip | pass | replace
+//		upstream_basic <reference> | per_user
 //		identity {
 //			user   <header>
 //			groups <header>
@@ -582,8 +618,11 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		a.Application = args[0]
 	}
 	options := map[string]option{
-		"bypass":  p.texts(&a.Bypass, "bypass /healthz /assets/*"),
-		"no_idle": p.texts(&a.NoIdle, "no_idle /api/poll"),
+		"bypass":         p.texts(&a.Bypass, "bypass /healthz /assets/*"),
+		"no_idle":        p.texts(&a.NoIdle, "no_idle /api/poll"),
+		"with_session":   p.text(&a.WithSession, "with_session strip"),
+		"upstream_basic": p.text(&a.UpstreamBasic, "upstream_basic {file./run/secrets/hr}"),
+		"well_known":     p.flag(&a.WellKnown),
 		"identity": func(d *caddyfile.Dispenser) {
 			p.args(d, 0, 0, "identity {")
 			p.block(d, "application.identity", map[string]option{
@@ -606,7 +645,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	routes := h.NewRoute(matcher, handler)
 	if matcher != nil && !a.LegacyOnly {
 		pages := &Handler{PagesOnly: true}
-		pages.Identity = a.Identity
+		pages.Identity, pages.WellKnown = a.Identity, a.WellKnown
 		routes = append(routes, h.NewRoute(nil, pages)...)
 	}
 	return routes, nil

@@ -24,8 +24,8 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "mfa",
-		Short: "Multi-factor authentication: users, passes, policies, sign-ins, demo",
-		Long: `Commands of caddy-mfa. Those about users, policies and sign-ins talk to the running server through Caddy's admin endpoint,
+		Short: "Multi-factor authentication: users, passes, app passwords, service tokens, policies, sign-ins, demo",
+		Long: `Commands of caddy-mfa. Those about users, keys, policies and sign-ins talk to the running server through Caddy's admin endpoint,
 which must be a unix socket:
 
 	{
@@ -35,7 +35,10 @@ which must be a unix socket:
 Tell them where it is with --address, or with --config and the server's configuration.`,
 		CobraFunc: func(root *cobra.Command) {
 			root.Args, root.RunE = noSuchCommand, group("", "").RunE
-			root.AddCommand(demoCommand(), hashCommand(), userCommand(), accountsCommand(), policyCommand(), signInsCommand())
+			root.AddCommand(
+				demoCommand(), hashCommand(), userCommand(), appPasswordCommand(), serviceTokenCommand(), accountsCommand(), policyCommand(),
+				signInsCommand(), legacyCommand(),
+			)
 		},
 	})
 }
@@ -207,7 +210,7 @@ func userCommand() *cobra.Command {
 		})
 		return c
 	}
-	c.AddCommand(list, show, newPass, reset, stateCommand(s),
+	c.AddCommand(list, show, newPass, reset, stateCommand(s), upstreamCommand(s),
 		simple("unlock", "Forget the wrong passwords and codes that were tried", "What was counted against %s is forgotten."),
 		simple("block", "Refuse a user everything from now on", "%s is blocked, and every session has ended."),
 		simple("unblock", "Take a block away", "%s is no longer blocked."),
@@ -244,7 +247,14 @@ func hashCommand() *cobra.Command {
 		Long: "Read a password, from the terminal without showing it or from standard input, and print the line for users.yaml.\nHow easy it is to guess is said on standard error; who names the user hears also whether the name gives it away.",
 	}
 	asJSON := c.Flags().Bool("json", false, "print JSON")
+	asLine := c.Flags().Bool("htpasswd", false, "print the user's line for an htpasswd file, which only `users htpasswd` reads: Apache doesn't know argon2id")
 	c.RunE = run(func(c *cobra.Command, args []string) error {
+		if *asLine && (*asJSON || len(args) == 0) {
+			return errors.New("write the user behind --htpasswd, as in `mfa hash-password --htpasswd alice`, and no --json")
+		}
+		if *asLine && strings.ContainsAny(args[0], ":\r\n") {
+			return fmt.Errorf("a name can't hold %q in an htpasswd file", ":")
+		}
 		text, err := readPassword(c)
 		if err != nil {
 			return err
@@ -260,6 +270,10 @@ func hashCommand() *cobra.Command {
 			}, nil)
 		}
 		fmt.Fprintln(c.ErrOrStderr(), estimate.Sentence())
+		if *asLine {
+			fmt.Fprintf(c.OutOrStdout(), "%s:%s\n", args[0], encoded)
+			return nil
+		}
 		fmt.Fprintf(c.OutOrStdout(), "password: %s\n", encoded)
 		return nil
 	})
@@ -379,6 +393,22 @@ func printUser(w io.Writer, d admin.Details) {
 		fmt.Fprintf(t, "  %s\t%s\tadded %s\tlast used %s\t%sexpires %s\n", c.ID, c.Method, timeText(c.Added), dash(timeText(c.LastUsed)), starts, dash(timeText(c.Expires)))
 	}
 	t.Flush()
+	if len(d.Upstreams) > 0 {
+		fmt.Fprintln(w, "\nCredentials of applications:")
+		t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+		for _, u := range d.Upstreams {
+			fmt.Fprintf(t, "  %s\tstored %s\n", u.Application, timeText(u.Stored))
+		}
+		t.Flush()
+	}
+	if len(d.AppPasswords) > 0 {
+		fmt.Fprintln(w, "\nApp passwords:")
+		t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+		for _, p := range d.AppPasswords {
+			fmt.Fprintf(t, "  %s\t%s\t%s\tmade %s\tlast used %s\texpires %s\n", p.ID, p.Application, p.Name, timeText(p.Made), dash(timeText(p.LastUsed)), timeText(p.Expires))
+		}
+		t.Flush()
+	}
 	fmt.Fprintln(w, "\nSessions:")
 	t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	for _, s := range d.Sessions {

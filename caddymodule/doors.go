@@ -64,6 +64,17 @@ func tokenOf(h http.Header) token {
 	return token{strings.Join(h[tokenIDHeader], ", "), strings.Join(h[tokenSecretHeader], ", ")}
 }
 
+// passedTokenKey is where passBy keeps a service token.
+type passedTokenKey struct{}
+
+// tokenIn is the service token of a request, also where a handler of ours that it has come through has taken the headers out of it.
+func tokenIn(r *http.Request) token {
+	if passed, ok := r.Context().Value(passedTokenKey{}).(token); ok {
+		return passed
+	}
+	return tokenOf(r.Header)
+}
+
 // inspect looks for legacy authentication in a request's head.
 func (h *Handler) inspect(r *http.Request, asked asked, g *gate.Request) legacy.Finding {
 	return legacy.Inspect(&legacy.Request{
@@ -77,16 +88,14 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 	conn := rt.connections.OpenWithout(r.Context(), out.Entry, *subject)
 	defer conn.Close()
 	r = r.WithContext(conn)
-	if out.Entry.By == gate.ByAppPassword {
-		r.Header.Del("Authorization") // it is ours, and not the application's
-	}
+	look := h.withEntry(rt, r, request, out)
 	if out.User != nil {
 		h.tell(r, newIdentity(out.User, ""))
 	}
 	if r.ContentLength != 0 {
 		defer endUpload(conn, w)()
 	}
-	return letPass(w, r, next)
+	return letPass(w, r, next, look)
 }
 
 // only looks at a request to an application where nobody signs in: there is nothing of ours in what passes.
@@ -97,6 +106,9 @@ func (h *Handler) only(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 		Method: r.Method, UserAgent: subject.UserAgent,
 	}
 	request.Finding = h.inspect(r, asked, &request)
+	if request.Finding.Body {
+		request.Body = bodyOf(r)
+	}
 	out := rt.gate.Check(r.Context(), &request)
 	h.requests[out.Verdict].Inc()
 	if out.Finding.Class != legacy.None {
@@ -105,9 +117,11 @@ func (h *Handler) only(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	if out.Verdict == gate.Open || out.Verdict == gate.Bypass {
 		return next.ServeHTTP(w, r)
 	}
+	leaveUnread(w, r)
 	facts := h.facts(r, asked, now)
+	facts.Dialect = request.Finding.Dialect
 	rt.refusedLegacy(facts, &out)
-	rt.portal.RefuseLegacy(w, facts, out.Finding.Class)
+	rt.portal.RefuseLegacy(w, facts, out.Finding.Class, portal.NothingInstead)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
@@ -35,6 +36,8 @@ type Handler struct {
 	hygiene         *hygiene
 	identityHeaders [4]string // canonical names: user, groups, name, email
 	requests        requestCounters
+	upstream        *upstream // nil: the application has no credential of its own
+	refusals        prometheus.Counter
 }
 
 // CaddyModule returns the Caddy module information.
@@ -62,6 +65,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.Application.SetDefaults()
 	id := h.Application.Identity
 	h.hygiene = newHygiene(id)
+	if h.upstream, err = newUpstream(&h.Application); err != nil {
+		return err
+	}
 	for i, name := range [4]string{id.User, id.Groups, id.Name, id.Email} {
 		h.identityHeaders[i] = http.CanonicalHeaderKey(name)
 	}
@@ -73,12 +79,14 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // ServeHTTP goes the request's way: hygiene, our own pages, facts, the gate, the answer.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	asked := askedOf(r)
-	ours := portal.Owns(asked.path())
+	wellKnown := h.wellKnown(r, asked.path())
+	ours := portal.Owns(asked.path()) || wellKnown != nil
 	if h.PagesOnly && !ours {
 		return h.passBy(w, r, next)
 	}
 	rt, err := h.app.ready()
 	if err != nil {
+		leaveUnread(w, r)
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "This does not work at the moment.", http.StatusServiceUnavailable)
@@ -88,13 +96,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if h.LegacyOnly {
 		return h.only(w, r, next, rt, asked, now)
 	}
-	token := tokenOf(r.Header)
+	token := tokenIn(r)
 	h.hygiene.clean(r.Header)
+	if wellKnown != nil {
+		wellKnown(rt.portal, w, asked.request(r), h.facts(r, asked, now))
+		return nil
+	}
 	if ours {
 		rt.portal.ServeHTTP(w, asked.request(r), h.facts(r, asked, now))
 		return nil
 	}
 	if !allowedMethod(r) || asked.method != r.Method && !methods[asked.method] {
+		leaveUnread(w, r)
 		rt.portal.Method(w)
 		return nil
 	}
@@ -103,6 +116,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	subject := h.subject(r)
 	request := h.request(r, asked, now, &subject)
 	request.TokenID, request.TokenSecret = token.id, token.secret
+	if request.Finding.Body {
+		request.Body = bodyOf(r)
+	}
 	out := rt.gate.Check(r.Context(), &request)
 	h.requests[out.Verdict].Inc()
 	reference := ""
@@ -120,30 +136,33 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	switch out.Verdict {
 	case gate.Bypass:
-		return letPass(w, r, next)
+		return letPass(w, r, next, answer{})
 	case gate.Pass:
 		subject.Cookie = request.Cookie
 		conn := rt.connections.Open(r.Context(), out.Current, subject)
 		defer conn.Close()
 		r = r.WithContext(conn)
-		if out.Finding.Class != legacy.None {
-			// From the application's own challenge, which a browser has answered.
-			r.Header.Del("Authorization")
-		}
+		look := h.withSession(rt, r, out.Finding.Scheme, out.User, out.Account)
 		h.identify(r, out.User, out.Current)
 		if r.ContentLength != 0 { // Caddy wraps every body, also one that is not there
 			defer endUpload(conn, w)()
 		}
-		return letPass(w, r, next)
+		return letPass(w, r, next, look)
 	case gate.Admit:
 		subject.Cookie = request.Cookie
 		return h.admit(w, r, next, rt, &subject, &request, &out)
 	}
 
+	leaveUnread(w, r)
 	facts := h.facts(r, asked, now)
 	facts.Reference = cmp.Or(reference, facts.Reference)
+	facts.Dialect = request.Finding.Dialect
 	switch out.Verdict {
 	case gate.SignIn, gate.StepUp:
+		if out.Invite {
+			rt.portal.Invite(w, r, facts, h.takesAppPasswords(rt))
+			return nil
+		}
 		user := ""
 		if out.User != nil && !out.Current.Session.Pending {
 			user = out.User.Name
@@ -151,7 +170,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		rt.portal.Challenge(w, r, facts, user)
 	case gate.Legacy:
 		rt.refusedLegacy(facts, &out)
-		rt.portal.RefuseLegacy(w, facts, out.Finding.Class)
+		switch {
+		case out.Invite:
+			rt.portal.Invite(w, r, facts, h.takesAppPasswords(rt))
+		case out.Wrong:
+			rt.portal.RefuseWrong(w, facts)
+		default:
+			rt.portal.RefuseLegacy(w, facts, out.Finding.Class, h.instead(rt))
+		}
 	case gate.Unavailable:
 		rt.unavailable(h.app, out.Err)
 		rt.portal.Unavailable(w, r, facts, out.Err)
@@ -171,13 +197,16 @@ func (h *Handler) passBy(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if _, guarded := session.FromContext(r.Context()); guarded {
 		return next.ServeHTTP(w, r) // with what the guard has written
 	}
+	// A guard may come behind this one.
+	if token := tokenIn(r); token.id != "" {
+		r = r.WithContext(context.WithValue(r.Context(), passedTokenKey{}, token))
+	}
 	h.hygiene.clean(r.Header)
 	normalizeUpgrade(r.Header)
-	// A guard may come behind this one.
 	if cookie := sessionCookie(r, hostOf(r), overHTTPS(r)); cookie != "" {
 		r = r.WithContext(context.WithValue(r.Context(), passedCookieKey{}, cookie))
 	}
-	return letPass(w, r, next)
+	return letPass(w, r, next, answer{})
 }
 
 // endUpload has the server read no more of a request's body when ctx ends. Otherwise whoever closes the body would first read on
@@ -196,8 +225,8 @@ func endUpload(ctx context.Context, w http.ResponseWriter) (stop func()) {
 }
 
 // letPass calls the application, without our cookies in the request, and without cookies in our names and invitations to legacy
-// authentication in its answer.
-func letPass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+// authentication in its answer, but for those that look keeps.
+func letPass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, look answer) error {
 	if r.Trailer != nil {
 		// Trailers arrive after the headers were looked at, and some backends read them as headers. The server fills
 		// those of the request that it has made, and the application gets a copy without any.
@@ -205,12 +234,13 @@ func letPass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) err
 		r.Trailer = nil
 	}
 	session.RemoveCookies(r.Header)
-	return next.ServeHTTP(&responseWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}, r)
+	return next.ServeHTTP(&responseWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, look: look}, r)
 }
 
 // responseWriter takes out of an application's answer what would meddle with ours.
 type responseWriter struct {
 	caddyhttp.ResponseWriterWrapper
+	look    answer
 	cleaned bool
 }
 
@@ -218,11 +248,17 @@ type responseWriter struct {
 func (w *responseWriter) clean() {
 	h := w.Header()
 	session.RemoveSetCookies(h)
-	legacy.RemoveChallenges(h, nil)
+	legacy.RemoveChallenges(h, w.look.keep)
 }
 
 // WriteHeader also sees informational answers: their headers reach the browser too.
 func (w *responseWriter) WriteHeader(status int) {
+	if w.look.refused != nil && status == http.StatusUnauthorized && !w.cleaned {
+		challenges := len(w.Header()["Www-Authenticate"])
+		if w.clean(); len(w.Header()["Www-Authenticate"]) < challenges {
+			w.look.refused()
+		}
+	}
 	w.clean()
 	w.cleaned = w.cleaned || status >= 200 || status == http.StatusSwitchingProtocols
 	w.ResponseWriterWrapper.WriteHeader(status)

@@ -8,7 +8,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/config"
 )
 
-// hygiene takes out of a request what a client may not send: headers that an application could take for the identity that
+// hygiene takes out of a request what a client may not send, or sends to us and not to the application: headers that an application could take for the identity that
 // we write, in whatever spelling, and headers that tell some applications that the request is for another URL.
 type hygiene struct {
 	byLength [][]string // folded names

@@ -22,7 +22,7 @@ func TestNoSpellingOfAnIdentitySurvives(t *testing.T) {
 	h := newHygiene(config.Identity{User: "X-Webauth-User", Groups: "Remote-Groups", Name: "Remote-Name", Email: "Remote-Email"})
 	in := http.Header{}
 	for _, name := range []string{"Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email", "X-Webauth-User", "X-Original-Url", "X-Original-Uri",
-		"X-Rewrite-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix", "X-Forwarded-Method"} {
+		"X-Rewrite-Url", "X-Forwarded-Uri", "X-Forwarded-Prefix", "X-Forwarded-Method", "Mfa-Token-Id", "Mfa-Token-Secret"} {
 		for _, separator := range []string{"-", "_", ".", "~", "!", "+", "*", "^", "|", "`", "'", "&", "%", "$", "#"} {
 			spelled := strings.ReplaceAll(name, "-", separator)
 			for _, cased := range []string{spelled, strings.ToLower(spelled), strings.ToUpper(spelled)} {
@@ -39,6 +39,22 @@ func TestNoSpellingOfAnIdentitySurvives(t *testing.T) {
 			delete(in, name)
 		}
 		t.Fatalf("left or lost: %v", in)
+	}
+}
+
+func TestAServiceTokenIsReadFromItsOwnHeadersOnly(t *testing.T) {
+	for name, c := range map[string]struct {
+		in   http.Header
+		want token
+	}{
+		"none":             {headers("Accept", "*/*"), token{}},
+		"one":              {headers("Mfa-Token-Id", "i", "Mfa-Token-Secret", "s"), token{"i", "s"}},
+		"another spelling": {headers("Mfa_token_id", "i", "MFA-TOKEN-SECRET", "s"), token{}},
+		"two of each":      {headers("Mfa-Token-Id", "i", "Mfa-Token-Id", "j", "Mfa-Token-Secret", "s", "Mfa-Token-Secret", "t"), token{"i, j", "s, t"}}, // which is none
+	} {
+		if got := tokenOf(c.in); got != c.want {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 }
 

@@ -98,6 +98,9 @@ var (
 	signInsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_mfa_sign_ins_total", Help: "Sign-ins that came to an end, by result.",
 	}, []string{"result"})
+	upstreamRefusedTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_mfa_upstream_refused_total", Help: "Answers of applications that refuse the credential of upstream_basic.",
+	}, []string{"application"})
 	signInsDropped = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "caddy_mfa_sign_in_log_dropped_total", Help: "Sign-ins that could not be kept in the sign-in log.",
 	})
@@ -170,7 +173,7 @@ func registerMetrics(r *prometheus.Registry) error {
 	if r == nil {
 		return nil
 	}
-	for _, c := range append([]prometheus.Collector{requestsTotal, eventsTotal, signInsTotal, policyResultsTotal, signInsDropped, legacyTotal, legacyDropped}, gauges()...) {
+	for _, c := range append([]prometheus.Collector{requestsTotal, eventsTotal, signInsTotal, policyResultsTotal, signInsDropped, legacyTotal, legacyDropped, upstreamRefusedTotal}, gauges()...) {
 		if err := r.Register(c); err != nil && !errors.As(err, &prometheus.AlreadyRegisteredError{}) {
 			return err
 		}

@@ -66,24 +66,30 @@ var signInParameters = map[string]func(f *signinlog.Filter, text string, now tim
 
 // parseFilter reads a query, and reports every mistake in it.
 func parseFilter(query url.Values, now time.Time) (f signinlog.Filter, err error) {
+	err = parseParameters(&f, query, signInParameters, now)
+	return f, err
+}
+
+// parseParameters reads a query into a filter, and reports every mistake in it.
+func parseParameters[Filter any](f *Filter, query url.Values, parameters map[string]func(f *Filter, text string, now time.Time) error, now time.Time) error {
 	var mistakes []string
 	for _, name := range slices.Sorted(maps.Keys(query)) {
-		read, known := signInParameters[name]
+		read, known := parameters[name]
 		switch {
 		case !known:
-			mistakes = append(mistakes, fmt.Sprintf("there is no parameter %q; want one of %s", name, list(slices.Sorted(maps.Keys(signInParameters)))))
+			mistakes = append(mistakes, fmt.Sprintf("there is no parameter %q; want one of %s", name, list(slices.Sorted(maps.Keys(parameters)))))
 		case len(query[name]) > 1:
 			mistakes = append(mistakes, fmt.Sprintf("%s stands there twice", name))
 		case query[name][0] != "":
-			if err := read(&f, query[name][0], now); err != nil {
+			if err := read(f, query[name][0], now); err != nil {
 				mistakes = append(mistakes, name+": "+err.Error())
 			}
 		}
 	}
 	if len(mistakes) > 0 {
-		return f, badInput{errors.New(strings.Join(mistakes, "\n"))}
+		return badInput{errors.New(strings.Join(mistakes, "\n"))}
 	}
-	return f, nil
+	return nil
 }
 
 // parseWhen reads a moment: so long ago, a day (its beginning, in UTC), or a time (RFC 3339).

@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/machinekey"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/platform"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -221,6 +222,7 @@ type live struct {
 	key         string
 	sessions    *session.View
 	accounts    *account.View
+	tokens      *machinekey.View
 	connections *session.Connections
 	verdicts    *signin.Verdicts
 	verified    *gate.Verified
@@ -235,7 +237,7 @@ func acquireLive(sessions, accounts storeModule) (*live, error) {
 	key := sessions.Key() + "\n" + accounts.Key()
 	value, _, err := lives.LoadOrNew(key, func() (caddy.Destructor, error) {
 		l := &live{
-			key: key, sessions: session.NewView(sessions.Store()), accounts: account.NewView(accounts.Store()),
+			key: key, sessions: session.NewView(sessions.Store()), accounts: account.NewView(accounts.Store()), tokens: machinekey.NewView(accounts.Store()),
 			connections: session.NewConnections(), verdicts: signin.NewVerdicts(), verified: gate.NewVerified(), platforms: platform.NewCache(),
 		}
 		// What changes a session or an account may end a connection that is open.
@@ -267,6 +269,7 @@ func (l *live) Destruct() error {
 	}
 	l.sessions.Close()
 	l.accounts.Close()
+	l.tokens.Close()
 	var err error
 	for _, release := range l.release {
 		err = errors.Join(err, release())

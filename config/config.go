@@ -69,6 +69,9 @@ type Config struct {
 	// Lets administrators decide user by user, where security defaults and policies don't. Default: off.
 	PerUserMFA *PerUserMFA `json:"per_user_mfa,omitempty"`
 
+	// For how long app passwords last, and what they outlive.
+	AppPasswords AppPasswords `json:"app_passwords,omitzero"`
+
 	// Keys for machines. Default: none.
 	ServiceTokens []ServiceToken `json:"service_tokens,omitempty"`
 
@@ -78,6 +81,9 @@ type Config struct {
 
 	// The sign-in log, which `mfa sign-ins` reads. It is kept where accounts are. Default: on.
 	SignInLog SignInLog `json:"sign_in_log,omitzero"`
+
+	// Who still uses legacy authentication, which `mfa legacy report` shows. It is kept where accounts are. Default: on.
+	LegacyReport LegacyInventory `json:"legacy_report,omitzero"`
 }
 
 // Session says how long a session lasts.
@@ -105,7 +111,23 @@ type Registration struct {
 
 // Directory is one source of users. Exactly one of its fields is set.
 type Directory struct {
-	File *FileDirectory `json:"file,omitempty"`
+	File     *FileDirectory     `json:"file,omitempty"`
+	Htpasswd *HtpasswdDirectory `json:"htpasswd,omitempty"`
+}
+
+// Name is what accounts are kept under.
+func (d Directory) Name() string {
+	switch {
+	case d.File != nil && d.File.Name != "":
+		return d.File.Name
+	case d.File != nil:
+		return "file"
+	case d.Htpasswd != nil && d.Htpasswd.Name != "":
+		return d.Htpasswd.Name
+	case d.Htpasswd != nil:
+		return "htpasswd"
+	}
+	return ""
 }
 
 // FileDirectory is a YAML file of users.
@@ -115,6 +137,22 @@ type FileDirectory struct {
 
 	// The name that accounts are kept under. It must not change: the accounts would be lost. Default: file.
 	Name string `json:"name,omitempty"`
+}
+
+// HtpasswdDirectory is a file of users that Apache's htpasswd has written.
+type HtpasswdDirectory struct {
+	// The file. It is read again when it changes. Required.
+	Path string `json:"path"`
+
+	// The name that accounts are kept under. It must not change: the accounts would be lost. Default: htpasswd.
+	Name string `json:"name,omitempty"`
+
+	// A file of groups, in the format of Apache's AuthGroupFile. It is read again when it changes. Default: nobody is in a group.
+	Groups string `json:"groups,omitempty"`
+
+	// The day until whose beginning, in UTC, passwords are accepted that are kept as apr1 or SHA-1. Default: such lines are
+	// mistakes.
+	WeakHashesUntil Date `json:"weak_hashes_until,omitzero"`
 }
 
 // Factor holds the settings of the second factors.
@@ -138,6 +176,10 @@ type WebAuthn struct {
 
 	// What browsers call the one who asks. Default: the domain.
 	DisplayName string `json:"display_name,omitempty"`
+
+	// Origins outside of the domain that its passkeys are good for too: https, host, and port if it isn't 443. Browsers ask the domain
+	// itself for this list, at /.well-known/webauthn. Needs rp_id. Default: none.
+	RelatedOrigins []string `json:"related_origins,omitempty"`
 }
 
 // RecoveryCodes has no settings. There are ten, made when a first factor is registered.
@@ -179,6 +221,9 @@ type Application struct {
 	// Paths whose requests don't count as activity, in the same notation. Default: none.
 	NoIdle []string `json:"no_idle,omitempty"`
 
+	// Answers /.well-known/passkey-endpoints and /.well-known/change-password on the site, in the application's place. Default: false.
+	WellKnown bool `json:"well_known,omitempty"`
+
 	// The headers that tell the application who is signed in.
 	Identity Identity `json:"identity,omitzero"`
 
@@ -202,7 +247,27 @@ type Application struct {
 	// Paths that the application's own sign-in form is sent to, in the notation of bypass. A POST to one of them is legacy
 	// authentication of the class form-login. Default: none.
 	LoginPaths []string `json:"legacy_login,omitempty"`
+
+	// What becomes of a legacy credential, such as Basic, that comes with a session: strip removes it, pass lets Basic, Digest and
+	// signed requests reach the application, replace puts the application's own in its place, which `upstream_basic` names.
+	// Default: strip; with `upstream_basic`, replace.
+	WithSession string `json:"with_session,omitempty"`
+
+	// The application's own credential, user:password, sent to it with HTTP Basic for those who may pass: a reference such as
+	// {file./run/secrets/hr} or {env.HR_LOGIN}, or a user name, a colon and a reference to the password; or per_user: each user's
+	// own, which he or an administrator stores. Default: none.
+	UpstreamBasic string `json:"upstream_basic,omitempty"`
 }
+
+// What becomes of a legacy credential that comes with a session.
+const (
+	WithSessionStrip   = "strip"
+	WithSessionPass    = "pass"
+	WithSessionReplace = "replace"
+)
+
+// PerUser is the word of `upstream_basic` for credentials that each user has of his own.
+const PerUser = "per_user"
 
 // Identity names the headers that an application gets.
 type Identity struct {
@@ -267,9 +332,14 @@ func (c *Config) SetDefaults() {
 	}
 	setDefault(&c.SignInLog.Keep, Duration(DefaultSignInLogKeep))
 	setDefault(&c.SignInLog.Max, DefaultSignInLogMax)
+	setDefault(&c.LegacyReport.Keep, Duration(DefaultLegacyReportKeep))
+	c.AppPasswords.SetDefaults()
 	for _, d := range c.Users {
-		if d.File != nil {
-			setDefault(&d.File.Name, "file")
+		switch {
+		case d.File != nil:
+			setDefault(&d.File.Name, d.Name())
+		case d.Htpasswd != nil:
+			setDefault(&d.Htpasswd.Name, d.Name())
 		}
 	}
 }
@@ -280,6 +350,10 @@ func (a *Application) SetDefaults() {
 	setDefault(&a.Identity.Groups, "Remote-Groups")
 	setDefault(&a.Identity.Name, "Remote-Name")
 	setDefault(&a.Identity.Email, "Remote-Email")
+	if a.UpstreamBasic != "" {
+		setDefault(&a.WithSession, WithSessionReplace)
+	}
+	setDefault(&a.WithSession, WithSessionStrip)
 }
 
 // SetDefaults fills in what was not said.

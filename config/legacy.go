@@ -155,6 +155,7 @@ func (a *Application) validateLegacy(ps *Problems) {
 		written bool
 	}{
 		{"app_passwords", a.AppPasswords == On}, {"service_tokens", a.ServiceTokens}, {"no_idle", len(a.NoIdle) > 0}, {"identity", a.Identity.written()},
+		{"upstream_basic", a.UpstreamBasic != ""}, {"with_session", a.WithSession != "" && a.WithSession != WithSessionStrip},
 	} {
 		if other.written {
 			ps.add(other.field, "`%s` does nothing beside `legacy_only`, where nobody signs in; take one of the two out", other.field)

@@ -1,10 +1,12 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"path"
 	"regexp"
 	"strings"
@@ -83,22 +85,33 @@ func (c *Config) Validate() Problems {
 	names := map[string]bool{}
 	for i, d := range c.Users {
 		field := fmt.Sprintf("users[%d]", i)
-		if d.File == nil {
-			ps.add(field, "it names no kind of directory; want `file`")
+		name := d.Name()
+		switch {
+		case d.File != nil && d.Htpasswd != nil:
+			ps.add(field, "it names two kinds of directory; write one for each")
+			continue
+		case d.File != nil:
+			field += ".file"
+			if d.File.Path == "" {
+				ps.add(field+".path", "the file is missing; write for example `users file users.yaml`")
+			}
+		case d.Htpasswd != nil:
+			field += ".htpasswd"
+			if d.Htpasswd.Path == "" {
+				ps.add(field+".path", "the file is missing; write for example `users htpasswd /etc/apache2/htpasswd`")
+			}
+		default:
+			ps.add(field, "it names no kind of directory; want `file` or `htpasswd`")
 			continue
 		}
-		if d.File.Path == "" {
-			ps.add(field+".file.path", "the file is missing; write for example `users file users.yaml`")
-		}
-		name := d.File.Name
-		if name == "" {
-			name = "file"
-		}
 		if !directoryName.MatchString(name) {
-			ps.add(field+".file.name", "%q can't name a directory; want a lower-case letter, then up to 31 lower-case letters, digits or hyphens", name)
+			ps.add(field+".name", "%q can't name a directory; want a lower-case letter, then up to 31 lower-case letters, digits or hyphens", name)
+		}
+		if isReserved(name, "service", "nobody") {
+			ps.add(field+".file.name", "%q names what is in no directory; give this one another `name`", name)
 		}
 		if names[name] {
-			ps.add(field+".file.name", "two directories are called %q; give this one another `name`, which must then never change: accounts are kept under it", name)
+			ps.add(field+".name", "two directories are called %q; give this one another `name`, which must then never change: accounts are kept under it", name)
 		}
 		names[name] = true
 	}
@@ -117,6 +130,7 @@ func (c *Config) Validate() Problems {
 		if strings.ContainsFunc(w.DisplayName, unicode.IsControl) || !utf8.ValidString(w.DisplayName) || len(w.DisplayName) > 64 {
 			ps.add("factor.webauthn.display_name", "%q can't be a name to show; want at most 64 bytes without line break", w.DisplayName)
 		}
+		w.validateRelated(&ps)
 	}
 
 	if len(c.Help) > MaxHelp || !utf8.ValidString(c.Help) || strings.ContainsFunc(c.Help, unicode.IsControl) {
@@ -127,8 +141,10 @@ func (c *Config) Validate() Problems {
 		ps.add("security_defaults.off", "security defaults are off, and yet have a grace period; take one of the two out")
 	}
 	c.validatePolicy(&ps)
+	c.AppPasswords.validate(&ps)
 	c.validateServiceTokens(&ps)
 	c.SignInLog.validate(&ps)
+	c.LegacyReport.validate(&ps)
 	return ps
 }
 
@@ -153,6 +169,27 @@ func checkRPID(id string) string {
 		return "is a domain under which others have theirs, to which browsers give no passkeys; write your own, for example `rp_id example.com`"
 	}
 	return ""
+}
+
+// validateRelated looks at origins, which must be written as browsers do.
+func (w *WebAuthn) validateRelated(ps *Problems) {
+	const field = "factor.webauthn.related_origins"
+	if len(w.RelatedOrigins) > 0 && w.RPID == "" {
+		ps.add(field, "there is no domain that these origins could be related to; add `rp_id example.com`")
+	}
+	seen := map[string]bool{}
+	for _, origin := range w.RelatedOrigins {
+		u, err := url.Parse(origin)
+		switch {
+		case err != nil || u.Scheme != "https" || origin != "https://"+u.Host || u.Port() == "443" || !domainName.MatchString(u.Hostname()) || checkRPID(u.Hostname()) != "":
+			ps.add(field, "%q is no origin; want https, a host in lower case, and a port if it isn't 443, for example `related_origins https://hr.example.net`", origin)
+		case u.Hostname() == w.RPID || strings.HasSuffix(u.Hostname(), "."+w.RPID):
+			ps.add(field, "%s is %s or below it, and has its passkeys anyway; take it out", origin, w.RPID)
+		case seen[origin]:
+			ps.add(field, "%s stands there twice; write it once", origin)
+		}
+		seen[origin] = true
+	}
 }
 
 // Bounds of the sign-in log.
@@ -218,12 +255,16 @@ func (a *Application) Validate() Problems {
 		if reservedHeaders[key] || strings.HasPrefix(key, "Sec-") || strings.HasPrefix(key, "Proxy-") {
 			ps.add(h.field, "the header %s has a meaning of its own; choose another, for example Remote-User", key)
 		}
+		if folded := FoldHeader(key); folded == "mfa-token-id" || folded == "mfa-token-secret" {
+			ps.add(h.field, "the header %s holds service tokens, and never reaches an application; choose another, for example Remote-User", key)
+		}
 		if other := seen[FoldHeader(key)]; other != "" {
 			ps.add(h.field, "the header %s can't be told from that of %s by every application; choose another", key, other)
 		}
 		seen[FoldHeader(key)] = h.field
 	}
 	a.validateLegacy(&ps)
+	a.validateUpstream(&ps)
 	return ps
 }
 
@@ -259,6 +300,15 @@ var applicationName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 func validApplicationName(name string) bool {
 	return len(name) <= MaxApplicationName && applicationName.MatchString(name)
+}
+
+// CheckPath says what is wrong with a path, or a prefix that ends in /*: nil, if nothing is.
+func CheckPath(p string) error {
+	var ps Problems
+	if checkPathPattern(&ps, "path", p); len(ps) > 0 {
+		return errors.New(ps[0].Message)
+	}
+	return nil
 }
 
 // checkPathPattern accepts a clean absolute path, and such a path followed by /*.

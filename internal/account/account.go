@@ -74,7 +74,8 @@ type Account struct {
 	Credentials  []mfa.Credential // sorted by ID
 	AppPasswords []*AppPassword   // sorted by ID; those that have expired may be among them
 
-	codes map[string]throttle.Codes // by key of the record
+	codes     map[string]throttle.Codes // by key of the record
+	upstreams map[string]upstream       // by application
 
 	read snapshot
 }
@@ -85,6 +86,7 @@ type snapshot struct {
 	credentials  map[string]mfa.Credential
 	appPasswords map[string]*AppPassword
 	codes        map[string]throttle.Codes
+	upstreams    map[string]upstream
 	versions     map[string]store.Version // of every record, by key
 	stale        map[string]bool          // ids of credentials that are sealed with an older secret
 }
@@ -226,7 +228,7 @@ var errForeign = errors.New("record was written by another version of caddy-mfa,
 
 // decode makes an account of the records of its partition. Without a sealer, the factors' own data stays closed.
 func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Account, error) {
-	a := &Account{ID: id, codes: map[string]throttle.Codes{}, read: snapshot{
+	a := &Account{ID: id, codes: map[string]throttle.Codes{}, upstreams: map[string]upstream{}, read: snapshot{
 		credentials: map[string]mfa.Credential{}, appPasswords: map[string]*AppPassword{}, codes: map[string]throttle.Codes{}, versions: map[string]store.Version{}, stale: map[string]bool{},
 	}}
 	for _, r := range records {
@@ -261,6 +263,8 @@ func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Accoun
 			if err = json.Unmarshal(r.Value, &c); err == nil {
 				a.codes[r.Key] = c
 			}
+		case strings.HasPrefix(r.Key, upstreamPrefix):
+			err = a.decodeUpstream(r)
 		default:
 			err = errForeign
 		}
@@ -271,6 +275,7 @@ func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Accoun
 	}
 	a.read.state = a.State
 	a.read.codes = maps.Clone(a.codes)
+	a.read.upstreams = maps.Clone(a.upstreams)
 	return a, nil
 }
 
@@ -314,11 +319,15 @@ func (a *Account) changes(sealer *seal.Sealer, now time.Time) (changes []store.C
 			remove(credentialPrefix + id)
 		}
 	}
+	upstreamsChanged, err := a.upstreamChanges(put, remove)
+	if err != nil {
+		return nil, false, err
+	}
 	changed, err := a.appPasswordChanges(put, remove)
 	if err != nil {
 		return nil, false, err
 	}
-	notify = notify || changed
+	notify = notify || changed || upstreamsChanged
 	for _, key := range slices.Sorted(maps.Keys(a.codes)) {
 		switch c := a.codes[key]; c {
 		case a.read.codes[key]:

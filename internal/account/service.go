@@ -29,15 +29,16 @@ func NewView(s store.Store) *View {
 
 // Service reads and writes accounts.
 type Service struct {
-	store  store.Store
-	view   *View
-	maxAge time.Duration
-	sealer *seal.Sealer
+	store     store.Store
+	view      *View
+	maxAge    time.Duration
+	sealer    *seal.Sealer
+	upstreams *seal.Sealer // of credentials of applications
 }
 
 // NewService keeps accounts in s, and the factors' data under keys. Get answers from view what is not older than maxAge.
 func NewService(s store.Store, view *View, maxAge time.Duration, keys *seal.Keyring) *Service {
-	return &Service{s, view, maxAge, keys.Sealer("credential")}
+	return &Service{s, view, maxAge, keys.Sealer("credential"), keys.Sealer("upstream")}
 }
 
 // Get gives an account as it is now, without the factors' data, for decisions about requests. It must not be changed.
@@ -83,6 +84,7 @@ func (s *Service) update(ctx context.Context, id mfa.UserID, now time.Time, open
 		if err != nil {
 			return err
 		}
+		s.renewUpstreams(a)
 		if err := change(a); err != nil {
 			return err
 		}

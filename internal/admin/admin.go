@@ -12,6 +12,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
+	"github.com/caddy-mfa/caddy-mfa/internal/machinekey"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
@@ -24,16 +25,19 @@ var ErrNoUser = errors.New("no directory knows this user")
 
 // Service changes accounts. Its fields are set once; it is safe for concurrent use.
 type Service struct {
-	Users      directory.Directories
-	Accounts   *account.Service
-	Sessions   *session.Manager
-	Passwords  *throttle.Passwords
-	Generation *account.Generation
-	Sink       audit.Sink
+	Users       directory.Directories
+	Accounts    *account.Service
+	Sessions    *session.Manager
+	Passwords   *throttle.Passwords
+	Generation  *account.Generation
+	Sink        audit.Sink
+	Keys        *machinekey.Service
+	KeyThrottle *throttle.Passwords // what was tried against keys
 
 	Policy       *policy.Set
 	Applications []string  // every one that a site has, sorted
 	Country      CountryOf // nil: nobody knows
+	Upstreams    []string  // those that want a user's own credential, sorted
 
 	// PerUserNoEffect says why the per-user setting has no effect with this configuration. Empty: it has.
 	PerUserNoEffect string
@@ -54,20 +58,22 @@ type Summary struct {
 // Details is one user in full, but for what is secret.
 type Details struct {
 	Summary
-	Email         string       `json:"email,omitempty"`
-	Groups        []string     `json:"groups"`
-	Roles         []string     `json:"roles"`
-	Guest         bool         `json:"guest"`
-	BlockedAt     time.Time    `json:"blocked_at,omitzero"`
-	BlockedReason string       `json:"blocked_reason,omitempty"`
-	GraceStarted  time.Time    `json:"grace_started,omitzero"`
-	PerUserSince  time.Time    `json:"per_user_mfa_since,omitzero"` // zero while it is disabled
-	RegisteredAt  time.Time    `json:"registered_at,omitzero"`
-	PassRequired  bool         `json:"pass_required"`
-	Locked        []mfa.Method `json:"locked"`
-	Credentials   []Credential `json:"credentials"`
-	RecoveryCodes int          `json:"recovery_codes_left"`
-	Sessions      []Session    `json:"sessions"`
+	Email         string        `json:"email,omitempty"`
+	Groups        []string      `json:"groups"`
+	Roles         []string      `json:"roles"`
+	Guest         bool          `json:"guest"`
+	BlockedAt     time.Time     `json:"blocked_at,omitzero"`
+	BlockedReason string        `json:"blocked_reason,omitempty"`
+	GraceStarted  time.Time     `json:"grace_started,omitzero"`
+	PerUserSince  time.Time     `json:"per_user_mfa_since,omitzero"` // zero while it is disabled
+	RegisteredAt  time.Time     `json:"registered_at,omitzero"`
+	PassRequired  bool          `json:"pass_required"`
+	Locked        []mfa.Method  `json:"locked"`
+	Credentials   []Credential  `json:"credentials"`
+	RecoveryCodes int           `json:"recovery_codes_left"`
+	Upstreams     []Upstream    `json:"upstream_credentials"` // never what they are
+	Sessions      []Session     `json:"sessions"`
+	AppPasswords  []AppPassword `json:"app_passwords"`
 
 	// Unreadable says that the factors don't open with our secrets. They must be reset.
 	Unreadable bool `json:"unreadable,omitempty"`
@@ -158,7 +164,11 @@ func (s *Service) Show(ctx context.Context, name string, now time.Time) (*Detail
 	d := &Details{
 		Summary: summary(u, a), Email: u.Email, Groups: list(u.Groups), Roles: list(u.Roles), Guest: u.Guest,
 		GraceStarted: a.State.GraceStarted, RegisteredAt: a.State.Registered, PassRequired: a.State.PassRequired,
-		Locked: list(a.Locked()), Credentials: []Credential{}, Sessions: []Session{}, Unreadable: unreadable,
+		Locked: list(a.Locked()), Credentials: []Credential{}, Upstreams: []Upstream{}, Sessions: []Session{}, Unreadable: unreadable,
+		AppPasswords: s.appPasswords(u, a, now),
+	}
+	for _, u := range a.Upstreams() {
+		d.Upstreams = append(d.Upstreams, Upstream(u))
 	}
 	if b := a.State.Blocked; b != nil {
 		d.BlockedAt, d.BlockedReason = b.At, b.Reason
@@ -273,11 +283,12 @@ func putPass(a *account.Account, made *Pass, start time.Time, lifetime time.Dura
 	return nil
 }
 
-// Reset removes every factor of a user, ends his sessions, and makes a temporary access pass, without which nobody can register
+// Reset removes every factor of a user, ends his sessions and his app passwords, and makes a temporary access pass, without which nobody can register
 // a new factor for him.
 func (s *Service) Reset(ctx context.Context, name string, now time.Time) (*Pass, error) {
-	made := &Pass{Once: true}
+	made, ended := &Pass{Once: true}, false
 	u, err := s.change(ctx, name, now, audit.Event{Type: audit.FactorsReset}, func(a *account.Account) error {
+		ended = endAppPasswords(a)
 		for _, c := range a.Credentials {
 			a.Remove(c.ID)
 		}
@@ -289,13 +300,16 @@ func (s *Service) Reset(ctx context.Context, name string, now time.Time) (*Pass,
 	if err != nil {
 		return nil, err
 	}
+	s.noteAppPasswordsEnded(u, ended, "reset")
 	made.User = u.Name
 	return made, s.endSessions(ctx, u)
 }
 
-// Block refuses a user everything from now on.
+// Block refuses a user everything from now on. His app passwords are not good again when the block is taken away.
 func (s *Service) Block(ctx context.Context, name, reason string, now time.Time) error {
+	ended := false
 	u, err := s.change(ctx, name, now, audit.Event{Type: audit.UserBlocked, Reason: reason}, func(a *account.Account) error {
+		ended = endAppPasswords(a)
 		if a.State.Blocked == nil {
 			a.State.Blocked = &account.Block{At: now, Reason: reason}
 			a.BeginEpoch("")
@@ -305,6 +319,7 @@ func (s *Service) Block(ctx context.Context, name, reason string, now time.Time)
 	if err != nil {
 		return err
 	}
+	s.noteAppPasswordsEnded(u, ended, "blocked")
 	return s.endSessions(ctx, u)
 }
 
@@ -317,13 +332,16 @@ func (s *Service) Unblock(ctx context.Context, name string, now time.Time) error
 	return err
 }
 
-// Unlock forgets the wrong passwords and codes that were tried for a user.
+// Unlock forgets the wrong passwords, codes and app passwords that were tried for a user.
 func (s *Service) Unlock(ctx context.Context, name string, now time.Time) error {
 	u, err := s.change(ctx, name, now, audit.Event{Type: audit.UserUnlocked}, func(a *account.Account) error {
 		a.ForgetCodes()
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.KeyThrottle.Unlock(ctx, u.Canonical); err != nil {
 		return err
 	}
 	return s.Passwords.Unlock(ctx, u.Canonical)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/machinekey"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
@@ -90,10 +92,18 @@ func newFixture(t testing.TB) *fixture {
 	for _, name := range []string{"alice", "bob", "carol"} {
 		users[name] = &mfa.User{ID: mfa.UserID{Directory: "file", ID: name}, Name: name, Canonical: name, Mark: "m"}
 	}
+	directories, accounts := directory.Directories{users}, account.NewService(s, account.NewView(s), time.Minute, keys)
+	generation := account.NewGeneration(s, &keeper{}, keys)
+	machineKeys := machinekey.New(&machinekey.Service{
+		Users: directories, Accounts: accounts, Throttle: throttle.NewKeys(s), Generation: generation, Sink: out, Log: slog.New(slog.DiscardHandler),
+		Settings:     machinekey.Settings{Lifetime: 90 * 24 * time.Hour, MaxLifetime: 365 * 24 * time.Hour},
+		Applications: map[string]machinekey.Application{"hr": {}, "mail": {AppPasswords: gate.On}},
+		Tokens:       map[string]machinekey.Token{"backup": {Name: "backup", Expires: time.Now().Add(time.Hour), Applications: []string{"mail"}}},
+	}, s, machinekey.NewView(s), keys)
 	return &fixture{t: t, ctx: context.Background(), store: s, sink: out, now: time.Now().UTC(), Service: &Service{
-		Users: directory.Directories{users}, Accounts: account.NewService(s, account.NewView(s), time.Minute, keys),
+		Users: directories, Accounts: accounts, Keys: machineKeys, KeyThrottle: machineKeys.Throttle,
 		Sessions:  session.NewManager(s, session.NewView(s), session.NewCodec(keys), session.Settings{Idle: time.Hour, Lifetime: 12 * time.Hour, Cache: time.Minute}),
-		Passwords: throttle.NewPasswords(s), Generation: account.NewGeneration(s, &keeper{}, keys), Sink: out,
+		Passwords: throttle.NewPasswords(s), Generation: generation, Sink: out,
 	}}
 }
 

@@ -23,6 +23,7 @@ const (
 	FactorThrottled     Type = "factor_throttled"
 	FactorRegistered    Type = "factor_registered"
 	FactorRemoved       Type = "factor_removed"
+	FactorRenamed       Type = "factor_renamed"
 	RegistrationRefused Type = "registration_refused"
 	RegistrationLater   Type = "registration_postponed"
 	RecoveryCodesMade   Type = "recovery_codes_made"
@@ -48,6 +49,8 @@ const (
 	ServiceTokenRevoked Type = "service_token_revoked"
 	KeyRefused          Type = "key_refused" // of an app password or a service token, where it is known; Reason says why
 	KeyThrottled        Type = "key_throttled"
+	UpstreamStored      Type = "upstream_credential_stored"
+	UpstreamRemoved     Type = "upstream_credential_removed"
 )
 
 // Event is one step. Fields that don't apply are empty.

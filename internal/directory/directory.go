@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 )
@@ -49,8 +50,11 @@ type Directory interface {
 // never a reason to ask the next.
 type Directories []Directory
 
-// ByName finds a user in the first directory that knows the name.
+// ByName finds a user in the first directory that knows the name. Nobody has the name of a service.
 func (ds Directories) ByName(ctx context.Context, canonical string) (*mfa.User, error) {
+	if strings.HasPrefix(canonical, mfa.ServicePrefix) {
+		return nil, ErrUnknown
+	}
 	for _, d := range ds {
 		if u, err := d.ByName(ctx, canonical); !errors.Is(err, ErrUnknown) {
 			return u, err
@@ -72,6 +76,14 @@ func (ds Directories) ByID(ctx context.Context, id mfa.UserID) (*mfa.User, error
 // Authenticate asks the first directory that knows the name, and the first of all where none does, so that a
 // name that nobody knows costs what a known one does.
 func (ds Directories) Authenticate(ctx context.Context, canonical, password string) (*mfa.User, error) {
+	u, err := ds.authenticate(ctx, canonical, password)
+	if err == nil && strings.HasPrefix(u.Canonical, mfa.ServicePrefix) {
+		return nil, ErrPassword
+	}
+	return u, err
+}
+
+func (ds Directories) authenticate(ctx context.Context, canonical, password string) (*mfa.User, error) {
 	for _, d := range ds {
 		if _, err := d.ByName(ctx, canonical); errors.Is(err, ErrUnknown) {
 			continue
@@ -96,7 +108,7 @@ func (ds Directories) Users(ctx context.Context) ([]*mfa.User, error) {
 			return nil, err
 		}
 		for _, u := range users {
-			if !seen[u.Canonical] {
+			if !seen[u.Canonical] && !strings.HasPrefix(u.Canonical, mfa.ServicePrefix) {
 				seen[u.Canonical] = true
 				all = append(all, u)
 			}

@@ -195,3 +195,20 @@ func TestNoDirectoriesAuthenticateNobody(t *testing.T) {
 		t.Errorf("%v, %v", users, err)
 	}
 }
+
+func TestNobodyInADirectoryIsAService(t *testing.T) {
+	careless := &shelf{name: "careless", people: []string{"service:backup", "alice"}}
+	ds := Directories{careless}
+	if u, err := ds.ByName(t.Context(), "service:backup"); u != nil || err != ErrUnknown {
+		t.Errorf("%+v, %v", u, err)
+	}
+	if u, err := ds.Authenticate(t.Context(), "service:backup", "careless"); u != nil || err != ErrPassword {
+		t.Errorf("signed in as %+v, %v", u, err)
+	}
+	if !slices.Equal(careless.asked, []string{"service:backup"}) {
+		t.Error("such a name doesn't cost what another does")
+	}
+	if all, err := ds.Users(t.Context()); err != nil || len(all) != 1 {
+		t.Errorf("%v, %v", all, err)
+	}
+}

@@ -868,7 +868,8 @@ func TestGuessesAtTokensAreThrottled(t *testing.T) {
 func TestMemoryIsBounded(t *testing.T) {
 	var m memory[int]
 	for i := range memoryShards * memorySize * 2 {
-		m.put(memoryKey(fmt.Sprint(i)), i, start.Add(time.Hour), start)
+		key := [32]byte{byte(i), byte(i >> 8), byte(i >> 16)}
+		m.put(key, i, start.Add(time.Hour), start)
 	}
 	n := 0
 	for i := range m.shards {

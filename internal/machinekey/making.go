@@ -38,7 +38,7 @@ var (
 	// ErrName, ErrApplication, ErrExpires and ErrScope say what is wrong with the wish for an app password.
 	ErrName        = fmt.Errorf("the name must be one line of 1 to %d bytes, which says where the app password is used", MaxName)
 	ErrApplication = errors.New("the application takes no app passwords of this user")
-	ErrExpires     = errors.New("the app password would not end in time")
+	ErrExpires     = errors.New("the app password can't end then")
 	ErrScope       = errors.New("the app password can't be bound to this")
 
 	// ErrNoKey says that there is no such key.
@@ -71,6 +71,17 @@ func (s *Service) Takers(a *account.Account) []string {
 		}
 	}
 	return names
+}
+
+// Check says whether a wish of a user can be met: nil, or an error of Put.
+func (s *Service) Check(a *account.Account, user *mfa.User, w Wish, now time.Time) error {
+	if _, err := s.check(a, w, now); err != nil {
+		return err
+	}
+	if len(s.Usable(user, a, now)) >= MaxAppPasswords {
+		return ErrTooMany
+	}
+	return nil
 }
 
 // Put makes an app password of a user in his account, which is being changed, and gives the secret that is shown once. What has ended makes
@@ -113,7 +124,8 @@ func (s *Service) check(a *account.Account, w Wish, now time.Time) (*account.App
 		w.Expires = now.Add(s.Settings.Lifetime)
 	}
 	if w.Expires.Before(now.Add(MinLifetime)) || w.Expires.After(now.Add(s.Settings.MaxLifetime)) {
-		return nil, fmt.Errorf("%w: it ends between %v from now and %s, not at %s", ErrExpires, MinLifetime, now.Add(s.Settings.MaxLifetime).UTC().Format(time.RFC3339), w.Expires.UTC().Format(time.RFC3339))
+		return nil, fmt.Errorf("%w: it ends a minute from now at the earliest and at %s at the latest, not at %s",
+			ErrExpires, now.Add(s.Settings.MaxLifetime).UTC().Format(time.RFC3339), w.Expires.UTC().Format(time.RFC3339))
 	}
 	if len(w.From) > maxScope || len(w.Methods) > maxScope || len(w.Paths) > maxScope {
 		return nil, fmt.Errorf("%w: at most %d ranges, methods and paths each", ErrScope, maxScope)

@@ -3,6 +3,8 @@ package policy
 import (
 	"math/bits"
 	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 )
 
 // outcome is what the policies that apply say together.
@@ -296,14 +298,17 @@ func (s *Set) judge(r *Result, p *compiled, f *Facts, out outcome) {
 	}
 	var own outcome
 	own.bound(p, f)
-	if proven(f.Proofs, own.password, own.second)&passwordSet == 0 {
+	if !begun(f.Proofs, own.password) {
 		r.Ask = true
 		return
 	}
 	if p.State == ReportOnly {
 		out.bound(p, f)
 	}
-	have := proven(f.Proofs, out.password, out.second) | passwordSet
+	have := proven(f.Proofs, out.password, out.second)
+	if f.Proofs.Has(mfa.Password) {
+		have |= passwordSet
+	}
 	open := p.open(f, have)
 	r.Satisfied = open == 0
 	if r.Satisfied {

@@ -75,7 +75,7 @@ func (o oracle) at(name string, c *mfa.Client) (there, known bool) {
 
 // lets says whether somebody gets in, by policies alone: security defaults are off, and he has no setting of his own.
 func (o oracle) lets(f *Facts) bool {
-	if !f.Proofs.Has(mfa.Password) || f.User.Disabled || f.Blocked {
+	if !f.Proofs.Has(mfa.Password) && !f.Proofs.Has(mfa.Passkey) || f.User.Disabled || f.Blocked {
 		return false
 	}
 	var password, second time.Time
@@ -113,11 +113,13 @@ func (o oracle) lets(f *Facts) bool {
 	if code, ok := f.Proofs.Latest(mfa.RecoveryCode); ok && !young(mfa.TOTP, code.At) && !young(mfa.Passkey, code.At) && !young(mfa.TemporaryAccessPass, code.At) {
 		return false // he must register first
 	}
-	if !young(mfa.Password, password) {
+	if !young(mfa.Password, password) && !young(mfa.Passkey, password) {
 		return false
 	}
-	passkey := young(mfa.Passkey, second)
-	code, pass, recovery := young(mfa.TOTP, second), young(mfa.TemporaryAccessPass, second), young(mfa.RecoveryCode, second)
+	passkey, pass := young(mfa.Passkey, second), young(mfa.TemporaryAccessPass, second)
+	// These are worth something beside a password alone.
+	code := young(mfa.Password, password) && young(mfa.TOTP, second)
+	recovery := young(mfa.Password, password) && young(mfa.RecoveryCode, second)
 	for _, p := range applying {
 		g := &p.Grant
 		if g.Block {

@@ -19,7 +19,7 @@ type Action uint8
 // The actions.
 const (
 	Block        Action = iota // there is nothing that the user could prove here and now
-	Authenticate               // the password must be proven again
+	Authenticate               // the password must be proven again, or a passkey in its place
 	Verify                     // a second factor must be proven
 	Register                   // a factor must be registered
 	AcceptTerms                // terms of use must be accepted
@@ -89,7 +89,8 @@ type Decision struct {
 	// Needs is what would let the user register, where that was denied.
 	Needs Need
 
-	// Methods are those of which one must be proven next, with Verify, or registered, with Register.
+	// Methods are those of which one must be proven next, with Verify, or registered, with Register. With Authenticate they are the
+	// password alone, where nothing can stand in its place; else none.
 	Methods Methods
 
 	// Terms are those that must be accepted, with AcceptTerms.
@@ -140,7 +141,7 @@ func (s *Set) decide(f *Facts, results []Result) Decision {
 // refusal says why somebody is refused whatever the policies say; empty: he isn't.
 func refusal(f *Facts) Reason {
 	switch {
-	case f.User == nil || !f.Proofs.Has(mfa.Password):
+	case f.User == nil || !begun(f.Proofs, time.Time{}):
 		return NothingProven
 	case f.User.Disabled:
 		return UserDisabled
@@ -164,7 +165,7 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 		}
 		return d
 	}
-	if out.have&passwordSet == 0 {
+	if !begun(f.Proofs, out.password) {
 		d.Action, d.Reason = Authenticate, SignInFrequencyOver
 		return d
 	}
@@ -235,7 +236,7 @@ func recovering(ps mfa.Proofs) bool {
 // reachable says whether the person could meet a requirement with what he has, or could register for it.
 func (s *Set) reachable(f *Facts, need combinations, have Methods) bool {
 	have |= passwordSet // it can be proven again
-	if need.missing(have, f.Methods) != 0 {
+	if need.meets(have) || need.missing(have, f.Methods) != 0 {
 		return true
 	}
 	if need.missing(have, f.Methods|s.newMethods()) == 0 {
@@ -267,20 +268,26 @@ func (s *Set) askMFA(f *Facts, out *outcome, d *Decision) {
 	d.Reason = MFARequired
 	var ways, fresh choice
 	lacking := false
+	with := out.have | passwordSet // who has come with a passkey can still say his password
 	for _, need := range out.unmet.mfa {
 		missing := need.missing(out.have, f.Methods)
 		switch {
-		case missing == 0 && need.missing(out.have, f.Methods|s.newMethods()) == 0:
+		case missing == 0 && need.meets(with):
+		case missing == 0 && need.missing(with, f.Methods|s.newMethods()) == 0:
 			d.Action, d.Reason = Block, StrengthUnreachable
 			return
+		case missing == 0 && need.missing(with, f.Methods) != 0:
+			ways.add(need.missing(with, f.Methods))
 		case missing == 0:
 			lacking = true
-			fresh.add(need.missing(out.have|passwordSet, f.Methods|s.newMethods()) & s.newMethods())
+			fresh.add(need.missing(with, f.Methods|s.newMethods()) & s.newMethods())
 		default:
 			ways.add(missing)
 		}
 	}
 	switch {
+	case !lacking && !ways.begun:
+		d.Action, d.Methods = Authenticate, passwordSet
 	case !lacking:
 		d.Action, d.Methods = Verify, ways.methods()
 	case f.Registered && out.have&secondFactors == 0:

@@ -153,7 +153,7 @@ func (d dice) facts() *Facts {
 		f.Methods |= pick(d, passOnceSet, passSet)
 	}
 	for _, method := range append(some(d, 2, mfa.TOTP, mfa.TOTP, mfa.Passkey, mfa.TemporaryAccessPass, mfa.RecoveryCode), mfa.Password) {
-		if method == mfa.Password && d.one(40) {
+		if method == mfa.Password && d.one(6) {
 			continue
 		}
 		age := pick(d, 0, time.Minute, 6*time.Minute, time.Hour, 2*time.Hour, 5*time.Hour, 2*day)

@@ -98,6 +98,17 @@ func proven(ps mfa.Proofs, password, second time.Time) (ms Methods) {
 	return ms
 }
 
+// begun says whether something that begins a sign-in was proven at since or later: a password, or a passkey, which is two factors in
+// one and stands in its place.
+func begun(ps mfa.Proofs, since time.Time) bool {
+	for _, p := range ps {
+		if (p.Method == mfa.Password || p.Method == mfa.Passkey) && !p.At.Before(since) {
+			return true
+		}
+	}
+	return false
+}
+
 // secondFactors are all methods but the password.
 const secondFactors = ^passwordSet
 

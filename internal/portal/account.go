@@ -3,9 +3,11 @@ package portal
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/platform"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -20,7 +22,19 @@ type accountPage struct {
 	MayAdd    bool
 	CodesLeft int
 	FewCodes  bool
+	Upstreams []signin.UpstreamApplication
 	Sessions  []sessionRow
+
+	ShowAppPasswords bool // there are some, or may be
+	AppPasswords     []appPasswordRow
+	MayMake          bool // one more
+
+	Accepted, Unknown string // what the browser is told of passkeys that are good, and of one that is gone
+}
+
+type appPasswordRow struct {
+	account.AppPassword
+	Begins string // its first letters, as they were shown
 }
 
 type sessionRow struct {
@@ -40,8 +54,16 @@ func (v *visit) getAccount() {
 			pg.Notice = pg.T("account.confirmed")
 		case query.Has("removed"):
 			pg.Notice = pg.T("account.removed")
+		case query.Has("renamed"):
+			pg.Notice = pg.T("account.renamed")
 		case query.Has("ended"):
 			pg.Notice = pg.T("account.ended")
+		case query.Has("stored"):
+			pg.Notice = pg.T("upstream.stored")
+		case query.Has("forgotten"):
+			pg.Notice = pg.T("upstream.forgotten")
+		case query.Has("revoked"):
+			pg.Notice = pg.T("account.revoked")
 		}
 	})
 }
@@ -69,6 +91,17 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 		page: pg, Session: st.Current.Session.ID, Factors: overview.Factors, Removable: len(overview.Factors) > 1,
 		MayAdd:    len(overview.Factors) > 0 || st.Decision.Offer,
 		CodesLeft: overview.RecoveryCodes, FewCodes: overview.RecoveryCodes <= fewCodes,
+		Upstreams: v.Service.UpstreamApplications(st), Accepted: acceptedPasskeys(overview.Accepted),
+	}
+	data.MayMake = len(overview.Takers) > 0 && len(overview.Factors) > 0
+	data.ShowAppPasswords = data.MayMake || len(overview.AppPasswords) > 0
+	for _, p := range overview.AppPasswords {
+		shown := appPasswordRow{*p, strings.ReplaceAll(grouped(p.ID), " ", "-")}
+		shown.Expires, shown.LastUsed = p.Expires.UTC(), p.LastUsed.UTC()
+		data.AppPasswords = append(data.AppPasswords, shown)
+	}
+	if gone := v.Returns.openRemoved(v.r.URL.Query().Get("removed"), v.f.Host, data.Session, v.f.Now); !slices.Contains(overview.Accepted.IDs, gone) {
+		data.Unknown = v.unknownPasskey(gone)
 	}
 	for _, s := range overview.Sessions {
 		row := sessionRow{
@@ -104,8 +137,10 @@ func (v *visit) postAccount() {
 	ctx, id := v.r.Context(), v.form("session")
 	switch v.form("action") {
 	case "remove":
-		cookies, err := v.Service.RemoveFactor(ctx, v.client, id, v.form("id"))
-		v.changed(cookies, err, func() { v.redirect(prefix + "account?removed") })
+		v.removeFactor(id)
+	case "rename":
+		err := v.Service.RenameFactor(ctx, v.client, id, v.form("id"), v.form("name"))
+		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?renamed") })
 	case "recovery":
 		cookies, codes, err := v.Service.NewRecoveryCodes(ctx, v.client, id)
 		v.changed(cookies, err, func() {
@@ -117,6 +152,12 @@ func (v *visit) postAccount() {
 				v.showCodes(st, codes, "codes.lead_new")
 			}
 		})
+	case "forget-upstream":
+		cookies, err := v.Service.RemoveUpstream(ctx, v.client, id, v.form("id"))
+		v.upstreamChanged(cookies, err, "forgotten")
+	case "revoke":
+		err := v.Service.RevokeAppPassword(ctx, v.client, v.form("id"))
+		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?revoked") })
 	case "end":
 		err := v.Service.EndSession(ctx, v.client, v.form("id"))
 		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?ended") })

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
-	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 )
 
@@ -63,7 +62,7 @@ func (p *Portal) writeLine(w http.ResponseWriter, status int, line string) {
 func (p *Portal) Challenge(w http.ResponseWriter, r *http.Request, f Facts, user string) {
 	// The address differs from one client to the next in what is read here.
 	w.Header().Add("Vary", "Accept, Cookie, Sec-Fetch-Dest, Sec-Fetch-Mode")
-	kind := KindOf(r)
+	kind := f.kind(r)
 	if !f.Secure {
 		p.insecure(w, r, f, kind)
 		return
@@ -100,7 +99,8 @@ func (p *Portal) Challenge(w http.ResponseWriter, r *http.Request, f Facts, user
 		}
 		p.writeProblem(w, problem{Type: typeSignIn, Title: title, Status: http.StatusUnauthorized, SignIn: f.origin() + prefix + "signin"})
 	default:
-		p.writeLine(w, http.StatusForbidden, "This needs a sign-in with a second step, in a web browser.")
+		p.offerSignIn(w, f)
+		p.writeProgram(w, f, http.StatusForbidden, "This needs a sign-in with a second step, in a web browser.")
 	}
 }
 
@@ -124,15 +124,15 @@ func refererTarget(r *http.Request, f Facts) string {
 
 // Refuse says that policy does.
 func (p *Portal) Refuse(w http.ResponseWriter, r *http.Request, f Facts, user string, d policy.Decision) {
-	switch KindOf(r) {
+	switch f.kind(r) {
 	case Navigation, NavigationPost, Frame:
 		pg := p.page(r, f, "")
-		pg.User, pg.framed = user, KindOf(r) == Frame
+		pg.User, pg.framed = user, f.kind(r) == Frame
 		p.refused(w, pg, d)
 	case Script:
 		p.writeProblem(w, problem{Type: typeRefused, Title: "Policy refuses", Status: http.StatusForbidden, Detail: string(d.Reason), Reference: f.Reference})
 	default:
-		p.writeLine(w, http.StatusForbidden, "Policy refuses this. Reference: "+f.Reference)
+		p.writeProgram(w, f, http.StatusForbidden, "Policy refuses this. Reference: "+f.Reference)
 	}
 }
 
@@ -161,19 +161,13 @@ func (p *Portal) refused(w http.ResponseWriter, pg *page, d policy.Decision) {
 	p.message(w, pg, http.StatusForbidden, "", "", text)
 }
 
-// RefuseLegacy answers a client that can't be asked for a second factor: one line, and no challenge, which would make it
-// send the password again. The answer is the same whoever is named, and comes before the password is looked at.
-func (p *Portal) RefuseLegacy(w http.ResponseWriter, f Facts, class legacy.Class) {
-	p.writeLine(w, http.StatusForbidden, "Legacy authentication ("+string(class)+") is not accepted here. Sign in with a web browser. Reference: "+f.Reference)
-}
-
 // Unavailable answers when something that must be asked doesn't answer. It never says that nobody is signed in.
 func (p *Portal) Unavailable(w http.ResponseWriter, r *http.Request, f Facts, err error) {
 	w.Header().Set("Retry-After", "5")
-	switch KindOf(r) {
+	switch f.kind(r) {
 	case Navigation, NavigationPost, Frame:
 		pg := p.page(r, f, "unavailable.title")
-		pg.framed = KindOf(r) == Frame
+		pg.framed = f.kind(r) == Frame
 		pg.withReference()
 		text := "unavailable.text"
 		if errors.Is(err, account.ErrReplaced) {
@@ -183,7 +177,7 @@ func (p *Portal) Unavailable(w http.ResponseWriter, r *http.Request, f Facts, er
 	case Script:
 		p.writeProblem(w, problem{Type: typeUnavailable, Title: "Temporarily unavailable", Status: http.StatusServiceUnavailable, Reference: f.Reference})
 	default:
-		p.writeLine(w, http.StatusServiceUnavailable, "This does not work at the moment. Try again later. Reference: "+f.Reference)
+		p.writeProgram(w, f, http.StatusServiceUnavailable, "This does not work at the moment. Try again later. Reference: "+f.Reference)
 	}
 }
 
@@ -197,7 +191,7 @@ func (p *Portal) insecure(w http.ResponseWriter, r *http.Request, f Facts, kind 
 	case Script:
 		p.writeProblem(w, problem{Type: typeInsecure, Title: "Sign-in needs https", Status: http.StatusForbidden})
 	default:
-		p.writeLine(w, http.StatusForbidden, "This needs https.")
+		p.writeProgram(w, f, http.StatusForbidden, "This needs https.")
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/net/html"
 
+	accounts "github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -115,7 +116,10 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 		pages[template] = w
 	}
 	signIn := newPage("signin.title")
-	render("signin", signInPage{signIn, value}, signIn)
+	invitation := signin.Invitation{Options: value, Token: value, Browser: value}
+	render("signin", signInPage{signIn, value, invitation, value}, signIn)
+	offer := newPage("offer.title")
+	render("offer", offerPage{offer, value}, offer)
 	verify := newPage("verify.title")
 	render("verify", verifyPage{
 		page: verify, Session: value, Method: mfa.Method(value), Purpose: value, Lead: "verify.totp.lead", Label: "verify.totp.label", Numeric: true,
@@ -137,13 +141,28 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 	render("codes", codesPage{codes, value, "codes.lead", []string{value, value}}, codes)
 	account := newPage("account.title")
 	render("account", accountPage{
-		page: account, Session: value, Removable: true, MayAdd: true, CodesLeft: 2, FewCodes: true,
-		Factors: []mfa.Credential{{ID: value, Added: now}, {ID: value, Method: mfa.Passkey, Name: value, Added: now, LastUsed: now}},
+		page: account, Session: value, Accepted: value, Unknown: value, Removable: true, MayAdd: true, CodesLeft: 2, FewCodes: true,
+		Factors:   []mfa.Credential{{ID: value, Added: now}, {ID: value, Method: mfa.Passkey, Name: value, Added: now, LastUsed: now}},
+		Upstreams: []signin.UpstreamApplication{{Name: value, Wanted: true}, {Name: value, Wanted: true, Stored: now}, {Name: value, Stored: now}},
 		Sessions: []sessionRow{
 			{ID: value, Browser: value, Address: value, Applications: value, Created: now, Seen: now, This: true},
 			{ID: value, Browser: browserName(account, value), Address: value, Applications: value, Created: now, Seen: now},
 		},
+		ShowAppPasswords: true, MayMake: true,
+		AppPasswords: []appPasswordRow{
+			{accounts.AppPassword{ID: value, Name: value, Application: value, Expires: now, LastUsed: now}, value},
+			{accounts.AppPassword{ID: value, Name: value, Application: value, By: "admin", Expires: now}, value},
+		},
 	}, account)
+	upstream := newPage("")
+	upstream.Title = upstream.T("upstream.title", "Application", value)
+	render("upstream", upstreamPage{upstream, value, value}, upstream)
+	appPassword := newPage("apppassword.title")
+	form := appPasswordPage{page: appPassword, Session: value, Applications: []string{value}, Lifetimes: []lifetimeChoice{{Seconds: 60, Text: value, Chosen: true}}}
+	form.Wish.Application, form.Wish.Name = value, value
+	render("apppassword", form, appPassword)
+	made := newPage("apppassword.made_title")
+	render("apppassword_made", appPasswordMadePage{made, value, value, value, now}, made)
 	terms := newPage("terms.title")
 	text, err := NewTerms(policy.Terms{Name: value, Version: 3}, []byte("# ⟦Heading⟧\n\n"+value))
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
@@ -75,6 +76,7 @@ type Facts struct {
 	Application string // the one that the route leads to; empty: none in particular
 	Target      string // path and query, as the client sent them
 	Reference   string // of this answer
+	Dialect     legacy.Dialect
 	Now         time.Time
 }
 
@@ -145,14 +147,17 @@ type route struct{ get, post func(*visit) }
 
 func routes() map[string]route {
 	return map[string]route{
-		"":         {get: func(v *visit) { v.redirect(prefix + "account") }},
-		"signin":   {(*visit).getSignIn, (*visit).postSignIn},
-		"verify":   {(*visit).getVerify, (*visit).postVerify},
-		"register": {(*visit).getRegister, (*visit).postRegister},
-		"terms":    {(*visit).getTerms, (*visit).postTerms},
-		"account":  {(*visit).getAccount, (*visit).postAccount},
-		"signout":  {(*visit).getSignOut, (*visit).postSignOut},
-		"language": {get: func(v *visit) { v.redirect(prefix + "account") }, post: (*visit).postLanguage},
+		"":             {get: func(v *visit) { v.redirect(prefix + "account") }},
+		"signin":       {(*visit).getSignIn, (*visit).postSignIn},
+		"verify":       {(*visit).getVerify, (*visit).postVerify},
+		"register":     {(*visit).getRegister, (*visit).postRegister},
+		"terms":        {(*visit).getTerms, (*visit).postTerms},
+		"account":      {(*visit).getAccount, (*visit).postAccount},
+		"app-password": {(*visit).getAppPassword, (*visit).postAppPassword},
+		"upstream":     {(*visit).getUpstream, (*visit).postUpstream},
+		"program":      {get: (*visit).getProgram},
+		"signout":      {(*visit).getSignOut, (*visit).postSignOut},
+		"language":     {get: func(v *visit) { v.redirect(prefix + "account") }, post: (*visit).postLanguage},
 	}
 }
 
@@ -165,6 +170,9 @@ type visit struct {
 	client signin.Client
 	to     Return // where the browser is going
 	token  string // the same, sealed again
+
+	stands  signin.State // where the person stands, for a sign-in page; zero: nobody knows
+	unknown string       // id of a passkey that the browser may forget
 }
 
 // open reads where the browser is going, and who it is.
@@ -178,6 +186,7 @@ func (v *visit) open(token string) {
 		Host: v.f.Host, Origin: v.f.Origin, Application: v.to.Application, Client: v.f.Client, UserAgent: v.r.UserAgent(), Hint: v.r.Header.Get("Sec-Ch-Ua-Platform"),
 		Session:   session.CookieValue(v.r, session.CookieName, v.f.HTTPS),
 		Browser:   session.CookieValue(v.r, session.BrowserCookieName, v.f.HTTPS),
+		Binding:   session.CookieValue(v.r, session.BindingCookieName, v.f.HTTPS),
 		Reference: v.f.Reference, Now: v.f.Now,
 	}
 }
@@ -216,7 +225,8 @@ func (v *visit) failed(err error) bool {
 		return false
 	}
 	if !signin.Unavailable(err) && v.r.Context().Err() == nil {
-		v.Log.Error("serving page", "page", v.f.Target, "reference", v.f.Reference, "error", err)
+		page, _, _ := strings.Cut(v.f.Target, "?") // a query may hold what is nobody's business
+		v.Log.Error("serving page", "page", page, "reference", v.f.Reference, "error", err)
 	} else {
 		v.Log.Warn("serving page: a dependency is unavailable", "reference", v.f.Reference, "error", err)
 	}

@@ -161,6 +161,8 @@ func (v *visit) postRegister() {
 			return
 		}
 		v.moveOn()
+	case "notnow":
+		v.notNow()
 	case "kept":
 		st, err := v.Service.State(v.r.Context(), v.client)
 		if v.failed(err) {

@@ -130,10 +130,18 @@ func (v *visit) postVerify() {
 			v.next("register") // the pass was for that
 			return
 		}
+		if v.toUpstream() {
+			v.redirect(v.to.URL())
+			return
+		}
+		if v.to.Target == appPasswordTarget {
+			v.redirect(appPasswordTarget)
+			return
+		}
 		v.redirect(prefix + "account?confirmed")
 		return
 	}
-	v.advance(st)
+	v.finished(st)
 }
 
 // askPasskey shows the page on which the browser asks for a passkey.

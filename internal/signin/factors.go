@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
@@ -76,16 +78,69 @@ func (s *Service) NewRecoveryCodes(ctx context.Context, c Client, sessionID stri
 	return cookies, codes, err
 }
 
-// changeFactors spends a fresh proof on a change of a signed-in person's factors. Every other session of his ends.
-func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string, change func(*account.Account) (*audit.Event, error)) (Cookies, error) {
+// maxName is the length of the longest name of a factor, in characters.
+const maxName = 64
+
+// RenameFactor gives an authenticator app or a passkey another name, which its owner alone sees. It changes nothing that counts, and needs
+// no fresh proof. An empty name leaves it as it is. The error is ErrStep, or wraps store.ErrUnavailable or directory.ErrUnavailable.
+func (s *Service) RenameFactor(ctx context.Context, c Client, sessionID, credential, name string) error {
 	st, err := s.State(ctx, c)
 	if err != nil {
-		return Cookies{}, err
+		return err
 	}
 	if st.Step != Done || st.Current.Session.ID != sessionID {
-		return Cookies{}, ErrStep
+		return ErrStep
 	}
-	if err := s.mayChange(c, st); err != nil {
+	name = nameOf(name)
+	renamed := false
+	_, err = s.Accounts.Update(ctx, st.User.ID, c.Now, func(a *account.Account) error {
+		if !a.Honors(st.Current.Session) {
+			return ErrStep
+		}
+		old, ok := a.Credential(credential)
+		if renamed = ok && account.Lasting(old.Method) && name != "" && old.Name != name; renamed {
+			old.Name = name
+			a.Put(old)
+		}
+		return nil
+	})
+	if err == nil && renamed {
+		s.audit(c, audit.Event{Type: audit.FactorRenamed, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Credential: credential})
+	}
+	return err
+}
+
+// nameOf is a name as it is kept: one line of what can be seen.
+func nameOf(text string) string {
+	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(text, ""))), " ")
+	if runes := []rune(text); len(runes) > maxName {
+		text = strings.TrimSpace(string(runes[:maxName]))
+	}
+	return text
+}
+
+// mayPay says where a signed-in person stands, if policy lets him change what he signs in with. sessionID is that of the session that the
+// page was made for. The error is ErrStep, or one of mayChange, or a fault.
+func (s *Service) mayPay(ctx context.Context, c Client, sessionID string) (State, error) {
+	st, err := s.State(ctx, c)
+	if err != nil {
+		return State{}, err
+	}
+	if st.Step != Done || st.Current.Session.ID != sessionID {
+		return State{}, ErrStep
+	}
+	return st, s.mayChange(c, st)
+}
+
+// changeFactors spends a fresh proof on a change of a signed-in person's factors. Every other session of his ends.
+func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string, change func(*account.Account) (*audit.Event, error)) (Cookies, error) {
+	st, err := s.mayPay(ctx, c, sessionID)
+	if err != nil {
 		return Cookies{}, err
 	}
 	st, cookie, err := s.spend(ctx, c, st)

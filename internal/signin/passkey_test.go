@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -69,6 +70,45 @@ func (k *keys) FinishVerification(state []byte, credentials []mfa.Credential, an
 		return mfa.Credential{}, fmt.Errorf("%w: said the test", mfa.ErrCloned)
 	}
 	return mfa.Credential{}, mfa.ErrWrong
+}
+
+// What the fake answers to an invitation is "publicID owner question"; a passkey's public id is the question that it was registered with.
+
+func (k *keys) BeginDiscovery(site mfa.Site, now time.Time) (mfa.Challenge, error) {
+	return k.ask(site, now)
+}
+
+func (*keys) Discovered(answer string) string { id, _, _ := strings.Cut(answer, "|"); return id }
+
+func (k *keys) FinishDiscovery(state []byte, credentials []mfa.Credential, answer string, now time.Time) (mfa.Credential, error) {
+	k.judged.Add(1)
+	id, question, _ := strings.Cut(answer, "|")
+	for _, c := range credentials {
+		if string(c.Data) != id || c.RP != "hr.example.com" {
+			continue
+		}
+		if question == "copy" {
+			return mfa.Credential{}, fmt.Errorf("%w: said the test", mfa.ErrCloned)
+		}
+		if question == string(state) {
+			c.LastUsed = now
+			return c, nil
+		}
+	}
+	return mfa.Credential{}, mfa.ErrWrong
+}
+
+func (*keys) PublicID(c mfa.Credential) string { return string(c.Data) }
+
+func (*keys) Maker(mfa.Credential) string { return "" }
+
+func (*keys) Accepted(credentials []mfa.Credential, rp string) (a mfa.Accepted) {
+	for _, c := range credentials {
+		if c.Method == mfa.Passkey && c.RP == rp {
+			a.RP, a.User, a.IDs = rp, "handle", append(a.IDs, string(c.Data))
+		}
+	}
+	return a
 }
 
 // inWithKeys is in, with passkeys.

@@ -24,7 +24,7 @@ func (s *Service) Password(ctx context.Context, c Client, name, password string)
 	if err != nil {
 		return State{}, Cookies{}, err
 	}
-	return s.passwordAccepted(ctx, c, user, a)
+	return s.accepted(ctx, c, user, a, mfa.Proof{Method: mfa.Password, At: c.Now}, audit.Event{Type: audit.PasswordAccepted})
 }
 
 // judgePassword judges a user name and a password, and calls accepted if they are right, before the attempt is taken back. The error is one
@@ -91,9 +91,10 @@ func (s *Service) judgePassword(ctx context.Context, c Client, name, password st
 	return user, s.Passwords.Refund(ctx, attempt, c.Now)
 }
 
-// passwordAccepted renews the browser's session if it is the same person's, and begins one otherwise.
-func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User, a *account.Account) (State, Cookies, error) {
-	proof := mfa.Proof{Method: mfa.Password, At: c.Now}
+// accepted takes a proof that begins a sign-in: it renews the browser's session if it is the same person's, and begins one otherwise.
+// The event tells of the proof.
+func (s *Service) accepted(ctx context.Context, c Client, user *mfa.User, a *account.Account, proof mfa.Proof, event audit.Event) (State, Cookies, error) {
+	event.User, event.UserID = user.Canonical, user.ID
 	before, err := s.State(ctx, c)
 	if err != nil {
 		return State{}, Cookies{}, err
@@ -106,7 +107,8 @@ func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User
 			return nil
 		})
 		if err == nil {
-			s.audit(c, audit.Event{Type: audit.PasswordAccepted, User: user.Canonical, UserID: user.ID, Session: current.Session.ID})
+			event.Session = current.Session.ID
+			s.audit(c, event)
 			st := s.state(c, user, a, current)
 			cookies, err := s.finish(c, before, &st, cookie)
 			return st, cookies, err
@@ -130,7 +132,8 @@ func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User
 	if err != nil {
 		return State{}, Cookies{}, err
 	}
-	s.audit(c, audit.Event{Type: audit.PasswordAccepted, User: user.Canonical, UserID: user.ID, Session: current.Session.ID})
+	event.Session = current.Session.ID
+	s.audit(c, event)
 	st := s.state(c, user, a, current)
 	cookies, err := s.finish(c, State{}, &st, cookie)
 	return st, cookies, err

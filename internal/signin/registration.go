@@ -173,6 +173,10 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 	// A lane of the session's own: who sees this page sees the key, so there is nothing to guess, and nobody else's wrong codes may
 	// keep him from replacing what he has lost.
 	lane := "registration-" + sessionID
+	if err := s.ownedByAnother(ctx, c, st.User.ID, method, answer); err != nil {
+		s.factorRefused(c, st, method, err)
+		return st, Cookies{}, nil, err
+	}
 	a, judged := s.judge(ctx, c, st.User.ID, method, lane, func(a *account.Account) (err error) {
 		codes, removed = nil, nil
 		// Sent twice at the same moment, it would become two apps with one key; and what was allowed to somebody without a factor
@@ -185,7 +189,7 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		}
 		added.ID, added.LastUsed = account.NewCredentialID(), c.Now
 		if method == mfa.Passkey {
-			added.Name = s.browserName(c)
+			added.Name = s.passkeyName(c, added)
 		}
 		if replacing(st) {
 			// What was lost must not work for its finder.
@@ -221,6 +225,7 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		s.audit(c, audit.Event{Type: audit.FactorRemoved, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: old.Method, Credential: old.ID, Reason: "replaced"})
 	}
 	s.audit(c, audit.Event{Type: audit.FactorRegistered, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: method, Credential: added.ID})
+	s.noteOwner(ctx, c, st.User.ID, added)
 	if enforced {
 		s.audit(c, audit.Event{Type: audit.PerUserChanged, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Reason: string(mfa.PerUserEnforced)})
 	}
@@ -246,7 +251,22 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 	return st, cookies, codes, err
 }
 
-// browserName is what a person may know a new passkey by later: the browser that it was registered in, and its system.
+// passkeyName is what a person may know a new passkey by later: what keeps it, if that is known, and the browser that it was
+// registered in.
+func (s *Service) passkeyName(c Client, added mfa.Credential) string {
+	browser := s.browserName(c)
+	d, ok := s.Factors[mfa.Passkey].(mfa.Discoverer)
+	if !ok {
+		return browser
+	}
+	maker := d.Maker(added)
+	if maker == "" || browser == "" {
+		return cmp.Or(maker, browser)
+	}
+	return maker + " · " + browser
+}
+
+// browserName names the browser and its system.
 func (s *Service) browserName(c Client) string {
 	if s.Describe == nil {
 		return ""

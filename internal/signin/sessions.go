@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
@@ -64,7 +65,11 @@ func (s *Service) EndSession(ctx context.Context, c Client, id string) error {
 type Overview struct {
 	Factors       []mfa.Credential // that last, the strongest first, without their data
 	RecoveryCodes int              // left
+	Accepted      mfa.Accepted     // what the browser may be told of the passkeys
 	Sessions      []*mfa.Session
+
+	AppPasswords []*account.AppPassword // that have not ended, the newest first
+	Takers       []string               // applications that take one of his
 }
 
 // Overview reads it for a person who has proven what policy asks.
@@ -73,7 +78,13 @@ func (s *Service) Overview(ctx context.Context, st State, now time.Time) (Overvi
 	if err != nil {
 		return Overview{}, err
 	}
-	o := Overview{Factors: slices.Concat(a.CredentialsOf(mfa.Passkey), a.CredentialsOf(mfa.TOTP))}
+	o := Overview{
+		Factors:      slices.Concat(a.CredentialsOf(mfa.Passkey), a.CredentialsOf(mfa.TOTP)),
+		AppPasswords: s.Keys.Usable(st.User, a, now), Takers: s.Keys.Takers(a),
+	}
+	if d, ok := s.Factors[mfa.Passkey].(mfa.Discoverer); ok {
+		o.Accepted = d.Accepted(o.Factors, st.rp)
+	}
 	for i := range o.Factors {
 		o.Factors[i].Data = nil
 	}

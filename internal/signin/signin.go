@@ -18,6 +18,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/machinekey"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -88,7 +89,13 @@ type Service struct {
 	Browsers   *Browsers
 	Registrars []mfa.Registrar           // what people can register, the strongest first
 	Factors    map[mfa.Method]mfa.Factor // every method that can be verified
+	Keys       *machinekey.Service
 	Sink       audit.Sink
+	Upstreams  []string // applications that want a user's own credential, sorted
+
+	// Invitations and Owners let people sign in with a passkey in the password's place; nil: nobody can.
+	Invitations *Invitations
+	Owners      *Owners
 
 	// Describe names browser and system that a client claims (Sec-CH-UA-Platform, User-Agent), for the log; nil: nobody does.
 	Describe func(hint, userAgent string) (browser, system string)
@@ -109,6 +116,7 @@ type Client struct {
 	UserAgent string
 	Hint      string // Sec-CH-UA-Platform
 	Session   string // value of the session cookie
+	Binding   string // value of the cookie that ties answers to the browser, see Invitation
 	Browser   string // value of the known-browser cookie
 	Reference string // of this answer, for page and log
 	Now       time.Time

@@ -24,6 +24,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
 	apptotp "github.com/caddy-mfa/caddy-mfa/internal/factor/totp"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/machinekey"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
@@ -145,13 +146,21 @@ func (f *fixture) node() *Service {
 	app := apptotp.Factor{Issuer: "Example"}
 	generation := account.NewGeneration(f.store, f.kept, keys)
 	passwords := throttle.NewPasswords(f.store)
-	f.admin = &admin.Service{Users: users, Accounts: accounts, Sessions: sessions, Passwords: passwords, Generation: generation, Sink: f.events}
+	machineKeys := machinekey.New(&machinekey.Service{
+		Users: users, Accounts: accounts, Throttle: throttle.NewKeys(f.store), Generation: generation, Sink: f.events, Log: slog.New(slog.DiscardHandler),
+		Settings:     machinekey.Settings{Lifetime: 90 * 24 * time.Hour, MaxLifetime: 365 * 24 * time.Hour},
+		Applications: map[string]machinekey.Application{"hr": {}, "mail": {AppPasswords: gate.On}},
+	}, f.store, machinekey.NewView(f.store), keys)
+	f.admin = &admin.Service{
+		Users: users, Accounts: accounts, Sessions: sessions, Passwords: passwords, Generation: generation, Sink: f.events, Keys: machineKeys, KeyThrottle: machineKeys.Throttle,
+	}
 	return &Service{
 		Gate:  &gate.Gate{Sessions: sessions, Accounts: accounts, Users: users, Policy: f.rules},
 		Users: users, Accounts: accounts, Sessions: sessions, Pending: NewPending(f.store, keys), Passwords: passwords, Strangers: throttle.NewAtOnce(100), Policy: f.rules,
 		Generation: generation, Browsers: NewBrowsers(keys), Registrars: []mfa.Registrar{app},
-		Factors: map[mfa.Method]mfa.Factor{mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{}},
-		Sink:    f.events, Verdicts: verdicts, Log: slog.New(slog.DiscardHandler),
+		Factors:     map[mfa.Method]mfa.Factor{mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{}},
+		Invitations: NewInvitations(f.store, keys), Owners: NewOwners(f.store),
+		Keys: machineKeys, Sink: f.events, Verdicts: verdicts, Log: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -160,6 +169,7 @@ type browser struct {
 	*fixture
 	cookies Cookies
 	address netip.Addr
+	binding string // cookie
 }
 
 func (f *fixture) browser() *browser {
@@ -167,7 +177,7 @@ func (f *fixture) browser() *browser {
 }
 
 func (b *browser) client() Client {
-	return Client{Host: "hr.example.com", Application: "hr", Client: mfa.Client{App: mfa.Browser, Address: b.address}, Session: b.cookies.Session, Browser: b.cookies.Browser, Reference: "ref", Now: time.Now()}
+	return Client{Host: "hr.example.com", Application: "hr", Client: mfa.Client{App: mfa.Browser, Address: b.address}, Session: b.cookies.Session, Browser: b.cookies.Browser, Binding: b.binding, Reference: "ref", Now: time.Now()}
 }
 
 func (b *browser) keep(c Cookies) {

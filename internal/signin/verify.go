@@ -85,6 +85,7 @@ func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method
 		return st, Cookies{}, judged
 	}
 	s.audit(c, audit.Event{Type: audit.FactorAccepted, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: method, Credential: used.ID})
+	s.noteOwner(ctx, c, st.User.ID, used)
 
 	proof := mfa.Proof{Method: method, At: c.Now, Credential: used.ID}
 	// A pass for one sign-in has ended with this one.

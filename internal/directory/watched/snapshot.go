@@ -1,4 +1,4 @@
-package file
+package watched
 
 import (
 	"crypto/hmac"
@@ -15,20 +15,13 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/password"
 )
 
-// snapshot is one version of a users file. It is never changed.
+// snapshot is one version of the files. It is never changed.
 type snapshot struct {
-	sum     [sha256.Size]byte // of the file's content
-	byName  map[string]*entry // by canonical name
-	byID    map[string]*entry
+	sum     [sha256.Size]byte // of the content
+	byName  map[string]*Entry // by canonical name
+	byID    map[string]*Entry
 	users   []*mfa.User // sorted by canonical name
 	classes []class
-}
-
-// entry is a user and what his password is judged by.
-type entry struct {
-	user   *mfa.User
-	line   int // in which the user begins
-	digest password.Digest
 }
 
 // class is the users whose digests cost the same.
@@ -38,28 +31,29 @@ type class struct {
 	count uint64
 }
 
-func newSnapshot(entries []*entry) *snapshot {
+func newSnapshot(entries []*Entry) *snapshot {
 	s := &snapshot{
-		byName: make(map[string]*entry, len(entries)),
-		byID:   make(map[string]*entry, len(entries)),
+		byName: make(map[string]*Entry, len(entries)),
+		byID:   make(map[string]*Entry, len(entries)),
 		users:  make([]*mfa.User, 0, len(entries)),
 	}
 	byCost := map[password.Cost]int{}
 	for _, e := range entries {
-		s.byName[e.user.Canonical] = e
-		s.byID[e.user.ID.ID] = e
-		s.users = append(s.users, e.user)
-		cost := e.digest.Cost()
+		e.User.Mark = mark(e.User.ID, e.Digest)
+		s.byName[e.User.Canonical] = e
+		s.byID[e.User.ID.ID] = e
+		s.users = append(s.users, e.User)
+		cost := e.Digest.Cost()
 		i, known := byCost[cost]
 		if !known {
 			i = len(s.classes)
 			byCost[cost] = i
-			s.classes = append(s.classes, class{cost: cost, like: e.digest})
+			s.classes = append(s.classes, class{cost: cost, like: e.Digest})
 		}
 		s.classes[i].count++
 	}
 	slices.SortFunc(s.users, func(a, b *mfa.User) int { return strings.Compare(a.Canonical, b.Canonical) })
-	// In an order of their own, so that a name's class survives most changes of the file.
+	// In an order of their own, so that a name's class survives most changes of the files.
 	slices.SortFunc(s.classes, func(a, b class) int { return a.cost.Compare(b.cost) })
 	return s
 }

@@ -1,4 +1,4 @@
-package file
+package watched_test
 
 import (
 	"context"
@@ -12,8 +12,20 @@ import (
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/file"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/watched"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/password"
+)
+
+// Digests of "correct horse", the cheapest of each kind: those of bcrypt were made by libxcrypt.
+const (
+	cheap   = "$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e"
+	cheapY  = "$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e"
+	cheaper = "$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2"
+	longest = "$2b$04$abcdefghijklmnopqrstuubzadhGtS2zEF.gu0yd0opP6cVzb.e0i" // of 72 times x
+	other   = "$2b$04$0123456789abcdefghijkuhA04ioPU96b9ruCg2V0LgTVKEz8/.WS" // of "battery staple"
+	least   = "$argon2id$v=19$m=19456,t=2,p=1$TYSgT/BQ2oh3pbHH1O4CyA$yEv2H4BaMHdZQsQduolOIzh+xedW7A7g2Lf6AWTsO4U"
 )
 
 // costs notes what every hash of a pool cost, in order.
@@ -27,14 +39,14 @@ func costs(p *password.Pool) func() []password.Cost {
 	}
 }
 
-func loaded(t testing.TB, text string) (*Directory, *password.Pool) {
+func loaded(t testing.TB, text string) (*watched.Directory, *password.Pool) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "users.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	pool := password.NewPool(2, -1, 0)
-	d := New("staff", path, pool, nil)
+	d := file.New("staff", path, pool, nil)
 	if err := d.Load(); err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +113,7 @@ func TestLookingUp(t *testing.T) {
 }
 
 func TestNothingIsKnownBeforeTheFileWasRead(t *testing.T) {
-	d := New("file", filepath.Join(t.TempDir(), "users.yaml"), password.NewPool(1, 0, 0), nil)
+	d := file.New("file", filepath.Join(t.TempDir(), "users.yaml"), password.NewPool(1, 0, 0), nil)
 	ctx := t.Context()
 	_, byName := d.ByName(ctx, "alice")
 	_, byID := d.ByID(ctx, "alice")
@@ -149,11 +161,11 @@ func TestAuthenticate(t *testing.T) {
 func TestEverybodyCostsOneHash(t *testing.T) {
 	d, pool := loaded(t, population)
 	seen := costs(pool)
-	s := d.current.Load()
+	s := d.Current()
 	for _, name := range []string{"alice", "bob", "carol", "dave", "eve", "mallory", "", "Alice"} {
-		want := s.standIn(processKey(), name).Cost()
-		if e := s.byName[name]; e != nil {
-			want = e.digest.Cost()
+		want := s.StandIn(watched.ProcessKey(), name).Cost()
+		if e := s.ByName(name); e != nil {
+			want = e.Digest.Cost()
 		}
 		for _, pass := range []string{"correct horse", "wrong", "", strings.Repeat("x", 73), strings.Repeat("x", password.MaxLength), "a\x00b"} {
 			d.Authenticate(t.Context(), name, pass)
@@ -196,18 +208,25 @@ func crowd(groups ...some) string {
 	return b.String()
 }
 
+// inForce is what comes into force of a file.
+func inForce(t *testing.T, text string) *watched.Snapshot {
+	t.Helper()
+	d, _ := loaded(t, text)
+	return d.Current()
+}
+
 func TestUnknownNamesLookLikeThePopulation(t *testing.T) {
-	s, _ := mustRead(t, crowd(some{cheap, 70}, some{cheaper, 29}, some{least, 1}))
+	s := inForce(t, crowd(some{cheap, 70}, some{cheaper, 29}, some{least, 1}))
 	key := [32]byte{1}
 	const names = 20_000
 	count := map[password.Cost]int{}
 	for i := range names {
-		count[s.standIn(key, fmt.Sprint("nobody", i)).Cost()]++
+		count[s.StandIn(key, fmt.Sprint("nobody", i)).Cost()]++
 	}
-	for _, c := range s.classes {
-		want := float64(c.count) / 100
-		if got := float64(count[c.cost]) / names; got < want-0.01 || got > want+0.01 {
-			t.Errorf("%v stands in for %.3f of the names, and is of %.2f of the users", c.cost, got, want)
+	for cost, users := range s.Classes() {
+		want := float64(users) / 100
+		if got := float64(count[cost]) / names; got < want-0.01 || got > want+0.01 {
+			t.Errorf("%v stands in for %.3f of the names, and is of %.2f of the users", cost, got, want)
 		}
 	}
 	if len(count) != 3 {
@@ -216,21 +235,21 @@ func TestUnknownNamesLookLikeThePopulation(t *testing.T) {
 }
 
 func TestUnknownNameKeepsItsCost(t *testing.T) {
-	before, _ := mustRead(t, crowd(some{cheap, 70}, some{cheaper, 30}))
-	after, _ := mustRead(t, crowd(some{cheaper, 31}, some{cheap, 70}))
+	before := inForce(t, crowd(some{cheap, 70}, some{cheaper, 30}))
+	after := inForce(t, crowd(some{cheaper, 31}, some{cheap, 70}))
 	key, otherKey := [32]byte{1}, [32]byte{2}
 	const names = 10_000
 	moved, differ := 0, 0
 	for i := range names {
 		name := fmt.Sprint("nobody", i)
-		cost := before.standIn(key, name).Cost()
-		if before.standIn(key, name).Cost() != cost {
+		cost := before.StandIn(key, name).Cost()
+		if before.StandIn(key, name).Cost() != cost {
 			t.Fatal("it changes from try to try")
 		}
-		if after.standIn(key, name).Cost() != cost {
+		if after.StandIn(key, name).Cost() != cost {
 			moved++
 		}
-		if before.standIn(otherKey, name).Cost() != cost {
+		if before.StandIn(otherKey, name).Cost() != cost {
 			differ++
 		}
 	}
@@ -242,12 +261,48 @@ func TestUnknownNameKeepsItsCost(t *testing.T) {
 	}
 }
 
+func TestMarkChangesWithThePasswordOnly(t *testing.T) {
+	read := func(password, rest string) *mfa.User {
+		s := inForce(t, "users:\n  alice: {password: '"+password+"'"+rest+"}\n")
+		return s.ByName("alice").User
+	}
+	first := read(cheap, "")
+	for _, rest := range []string{"", ", email: alice@example.com", ", groups: [staff]", ", disabled: true", ", id: alice"} {
+		if u := read(cheap, rest); u.Mark != first.Mark {
+			t.Errorf("it changes with %q", rest)
+		}
+	}
+	for _, password := range []string{other, cheaper, least} {
+		if u := read(password, ""); u.Mark == first.Mark {
+			t.Errorf("it doesn't change with %s", password)
+		}
+	}
+	if u := read(cheap, ", id: x"); u.Mark == first.Mark {
+		t.Error("two people with one digest have one mark")
+	}
+	d, err := password.Parse(cheap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if watched.Mark(mfa.UserID{Directory: "a", ID: "bc"}, d) == watched.Mark(mfa.UserID{Directory: "ab", ID: "c"}, d) {
+		t.Error("it doesn't tell where the directory ends and the id begins")
+	}
+	for _, secret := range []string{cheap[7:29], cheap[29:]} {
+		if strings.Contains(first.Mark, secret) {
+			t.Error("it holds a part of the digest")
+		}
+	}
+	if len(first.Mark) != 22 {
+		t.Errorf("it is %q", first.Mark)
+	}
+}
+
 func TestFullPoolTellsNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "users.yaml")
 	if err := os.WriteFile(path, []byte(population), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := New("file", path, new(password.Pool), nil)
+	d := file.New("file", path, new(password.Pool), nil)
 	if err := d.Load(); err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +338,7 @@ func TestChangeWhileThePasswordIsJudgedCounts(t *testing.T) {
 		t.Run(reason, func(t *testing.T) {
 			d, pool := loaded(t, population)
 			pool.Observe(func(password.Cost, time.Duration) {
-				if err := os.WriteFile(d.path, []byte(tc.text), 0o600); err != nil {
+				if err := os.WriteFile(d.Path(), []byte(tc.text), 0o600); err != nil {
 					t.Error(err)
 				}
 				if err := d.Load(); err != nil {
@@ -306,14 +361,5 @@ func BenchmarkByID(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		d.ByID(b.Context(), "7f1c")
-	}
-}
-
-func BenchmarkParse(b *testing.B) {
-	text := []byte(crowd(some{cheap, 10_000}))
-	b.SetBytes(int64(len(text)))
-	b.ReportAllocs()
-	for b.Loop() {
-		parse("file", "users.yaml", text)
 	}
 }

@@ -1,4 +1,4 @@
-package file
+package watched_test
 
 import (
 	"bytes"
@@ -17,12 +17,14 @@ import (
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/file"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/watched"
 	"github.com/caddy-mfa/caddy-mfa/internal/password"
 )
 
 // desk is where an operator works on a users file.
 type desk struct {
-	*Directory
+	*watched.Directory
 	t       testing.TB
 	now     time.Time // of the looks; long after the changes
 	changed time.Time // time stamp of the last change
@@ -34,13 +36,13 @@ func newDesk(t testing.TB, text string) *desk {
 	t.Helper()
 	k := &desk{t: t, now: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC), changed: time.Date(2026, 6, 1, 9, 0, 0, 0, time.UTC)}
 	log := slog.New(slog.NewJSONHandler(&k.log, nil))
-	k.Directory = New("file", filepath.Join(t.TempDir(), "users.yaml"), password.NewPool(2, -1, 0), log)
+	k.Directory = file.New("file", filepath.Join(t.TempDir(), "users.yaml"), password.NewPool(2, -1, 0), log)
 	k.OnChange(func() { k.hooks++ })
 	k.write(text)
 	if err := k.Load(); err != nil {
 		t.Fatal(err)
 	}
-	k.check(k.now) // finds that the time stamp is old enough
+	k.Check(k.now) // finds that the time stamp is old enough
 	k.logged()
 	k.hooks = 0
 	return k
@@ -49,7 +51,7 @@ func newDesk(t testing.TB, text string) *desk {
 // write changes the file where it is.
 func (k *desk) write(text string) {
 	k.t.Helper()
-	k.put(k.path, text)
+	k.put(k.Path(), text)
 }
 
 // put writes a file with a time stamp of its own.
@@ -73,7 +75,7 @@ func (k *desk) stamp(path string) {
 func (k *desk) settle() int {
 	k.t.Helper()
 	for n := 1; n < 100; n++ {
-		if !k.check(k.now) {
+		if !k.Check(k.now) {
 			return n
 		}
 	}
@@ -137,16 +139,16 @@ func TestChangeComesIntoForce(t *testing.T) {
 	inForce := ""
 	k.OnChange(func() { inForce = k.names() })
 	k.write(people("alice", "bob"))
-	if !k.check(k.now) {
+	if !k.Check(k.now) {
 		t.Error("it isn't waited whether more is to come")
 	}
 	if k.names() != "alice" || k.hooks != 0 {
 		t.Error("it is in force before it has come to rest")
 	}
-	if k.check(k.now) || k.names() != "alice bob" || k.hooks != 1 || inForce != "alice bob" {
+	if k.Check(k.now) || k.names() != "alice bob" || k.hooks != 1 || inForce != "alice bob" {
 		t.Errorf("in force is %s, and was %s when the hook was called (%d times)", k.names(), inForce, k.hooks)
 	}
-	if got := k.logged(); len(got) != 2 || got[0].Msg != "users file is in force" || got[0].File != k.path || got[0].Directory != "file" ||
+	if got := k.logged(); len(got) != 2 || got[0].Msg != "users file is in force" || got[0].File != k.Path() || got[0].Directory != "file" ||
 		got[1].Level != "WARN" || got[1].Line != 3 || !strings.Contains(got[1].Problem, "cost 5 ") {
 		t.Errorf("logged was %+v", got)
 	}
@@ -160,8 +162,8 @@ func TestLoadTellsEveryMistake(t *testing.T) {
 	k := newDesk(t, people("alice"))
 	k.write("users:\n  alice: {guest: 1}\n  bob:\n")
 	err := k.Load()
-	problems, ok := errors.AsType[Problems](err)
-	if !ok || len(problems) != 3 || problems[2].File != k.path || problems[2].Line != 3 {
+	problems, ok := errors.AsType[watched.Problems](err)
+	if !ok || len(problems) != 3 || problems[2].File != k.Path() || problems[2].Line != 3 {
 		t.Fatal(err)
 	}
 	if k.Healthy() || k.LastError() == nil || k.names() != "alice" {
@@ -175,7 +177,7 @@ func TestLoadTellsEveryMistake(t *testing.T) {
 
 func TestFileThatIsRepairedAfterTheStartComesIntoForce(t *testing.T) {
 	k := newDesk(t, people("alice"))
-	d := New("file", k.path, password.NewPool(1, 0, 0), nil)
+	d := file.New("file", k.Path(), password.NewPool(1, 0, 0), nil)
 	k.write("users: nobody\n")
 	if err := d.Load(); err == nil {
 		t.Fatal("it is accepted")
@@ -184,7 +186,7 @@ func TestFileThatIsRepairedAfterTheStartComesIntoForce(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.write(people("alice"))
-	for d.check(k.now) {
+	for d.Check(k.now) {
 	}
 	if _, err := d.ByName(t.Context(), "alice"); err != nil || !d.Healthy() {
 		t.Fatal(err)
@@ -199,12 +201,12 @@ func TestBrokenFileKeepsTheLastGoodOne(t *testing.T) {
 	if after, err := k.ByName(t.Context(), "alice"); after != before || err != nil || k.names() != "alice" || k.hooks != 0 {
 		t.Fatalf("in force is %s, %v", k.names(), err)
 	}
-	if problems, ok := errors.AsType[Problems](k.LastError()); k.Healthy() || !ok || len(problems) != 2 {
+	if problems, ok := errors.AsType[watched.Problems](k.LastError()); k.Healthy() || !ok || len(problems) != 2 {
 		t.Errorf("healthy: %v, %v", k.Healthy(), k.LastError())
 	}
 	got := k.logged()
 	if len(got) != 1 || got[0].Level != "ERROR" || got[0].Msg != "users file can't be used, its last good version stays in force" ||
-		got[0].File != k.path || got[0].Line != 7 || !strings.HasPrefix(got[0].Problem, "users.eve.password: ") || got[0].More != 1 {
+		got[0].File != k.Path() || got[0].Line != 7 || !strings.HasPrefix(got[0].Problem, "users.eve.password: ") || got[0].More != 1 {
 		t.Errorf("logged was %+v", got)
 	}
 	if strings.Contains(got[0].Problem, "hunter2") {
@@ -212,7 +214,7 @@ func TestBrokenFileKeepsTheLastGoodOne(t *testing.T) {
 	}
 
 	k.settle()
-	k.stamp(k.path)
+	k.stamp(k.Path())
 	k.settle()
 	if got := k.logged(); len(got) != 0 || k.Healthy() {
 		t.Errorf("the same is told again: %+v", got)
@@ -262,7 +264,7 @@ func TestHalfWrittenFileIsNotInForce(t *testing.T) {
 	for i := 1; i < len(whole)/20; i++ {
 		// Several of these prefixes are files that could be meant.
 		k.write(whole[:20*i])
-		k.check(k.now)
+		k.Check(k.now)
 		if k.names() != "alice bob carol" || !k.Healthy() {
 			t.Fatalf("after %d bytes in force is %s, %v", 20*i, k.names(), k.LastError())
 		}
@@ -279,8 +281,8 @@ func TestHalfWrittenFileIsNotInForce(t *testing.T) {
 
 func TestFileThatStaysAwayKeepsTheLastGoodOne(t *testing.T) {
 	k := newDesk(t, people("alice"))
-	aside := k.path + "~"
-	if err := os.Rename(k.path, aside); err != nil {
+	aside := k.Path() + "~"
+	if err := os.Rename(k.Path(), aside); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -293,7 +295,7 @@ func TestFileThatStaysAwayKeepsTheLastGoodOne(t *testing.T) {
 		t.Errorf("logged was %+v", got)
 	}
 	// The very same file comes back.
-	if err := os.Rename(aside, k.path); err != nil {
+	if err := os.Rename(aside, k.Path()); err != nil {
 		t.Fatal(err)
 	}
 	k.settle()
@@ -304,21 +306,21 @@ func TestFileThatStaysAwayKeepsTheLastGoodOne(t *testing.T) {
 
 func TestTouchingTheFileChangesNothing(t *testing.T) {
 	k := newDesk(t, people("alice"))
-	before := k.current.Load()
+	before := k.Current()
 	k.changed = k.changed.Add(time.Hour)
-	k.stamp(k.path)
+	k.stamp(k.Path())
 	k.settle()
-	if k.current.Load() != before || k.hooks != 0 || len(k.logged()) != 0 {
+	if k.Current() != before || k.hooks != 0 || len(k.logged()) != 0 {
 		t.Error("it counts as a change")
 	}
 }
 
 func TestWhatIsNoFileIsAFault(t *testing.T) {
 	k := newDesk(t, people("alice"))
-	if err := os.Remove(k.path); err != nil {
+	if err := os.Remove(k.Path()); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(k.path, 0o700); err != nil {
+	if err := os.Mkdir(k.Path(), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := k.Load(); err == nil || !strings.Contains(err.Error(), "not a regular file") {
@@ -327,13 +329,13 @@ func TestWhatIsNoFileIsAFault(t *testing.T) {
 	if k.names() != "alice" || k.Healthy() {
 		t.Error("it is healthy")
 	}
-	if err := os.Remove(k.path); err != nil {
+	if err := os.Remove(k.Path()); err != nil {
 		t.Fatal(err)
 	}
 	if err := k.Load(); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(k.path, k.path); err != nil {
+	if err := os.Symlink(k.Path(), k.Path()); err != nil {
 		t.Fatal(err)
 	}
 	if err := k.Load(); err == nil {
@@ -343,7 +345,7 @@ func TestWhatIsNoFileIsAFault(t *testing.T) {
 
 func TestFileThatIsTooLargeIsNotReadWhole(t *testing.T) {
 	k := newDesk(t, people("alice"))
-	if err := os.Truncate(k.path, 1<<40); err != nil {
+	if err := os.Truncate(k.Path(), 1<<40); err != nil {
 		t.Fatal(err)
 	}
 	k.settle()
@@ -357,11 +359,11 @@ func TestMistakeIsToldAgainAfterAFileThatIsTooLarge(t *testing.T) {
 	k.write("users: []\n")
 	k.settle()
 	want := k.LastError().Error()
-	if err := os.Truncate(k.path, MaxSize+1); err != nil {
+	if err := os.Truncate(k.Path(), watched.MaxSize+1); err != nil {
 		t.Fatal(err)
 	}
 	k.settle()
-	if _, ok := errors.AsType[Problems](k.LastError()); !ok || k.LastError().Error() == want {
+	if _, ok := errors.AsType[watched.Problems](k.LastError()); !ok || k.LastError().Error() == want {
 		t.Fatal(k.LastError())
 	}
 	k.write("users: []\n")
@@ -392,7 +394,7 @@ func TestRunKeepsThePromisedSecond(t *testing.T) {
 				}
 			}
 		}
-		if err := os.Remove(k.path); err != nil {
+		if err := os.Remove(k.Path()); err != nil {
 			t.Fatal(err)
 		}
 		<-time.After(time.Second)

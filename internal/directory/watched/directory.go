@@ -1,21 +1,8 @@
-// Package file is the directory in a YAML file:
+// Package watched is a directory in files that operators write: who stands in them, what passwords are judged by, and how they are
+// read again when they change. What the files look like is a Format; each has a package of its own beside this one.
 //
-//	users:
-//	  alice:
-//	    display_name: Alice Example
-//	    email: alice@example.com
-//	    phone: "+31612345678"
-//	    language: en
-//	    password: $argon2id$v=19$m=19456,t=2,p=1$…
-//	    id: 7f1c…
-//	    groups: [staff, hr]
-//	    roles: [Global Administrator]
-//	    guest: false
-//	    disabled: false
-//
-// Only the name and the password are required. Every scalar is the text that was written: a user may be called no, or
-// 007. The file is read again when it changes; one that can't be used leaves the last good version in force.
-package file
+// A version that can't be used leaves the last good one in force.
+package watched
 
 import (
 	"context"
@@ -26,6 +13,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/filewatch"
@@ -33,23 +21,54 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/password"
 )
 
-// Directory is a users file. Looking somebody up takes no lock and reads nothing. Its methods are safe for concurrent
+// Format is what files look like.
+type Format struct {
+	Name string // what messages call the file, or the first of several, as in "users file"
+
+	// Parse reads one version of the files: either there are problems, or everybody who stands in them, with canonical names and
+	// ids that are different. It may warn. With nothing to read, Texts are as many as there are files.
+	Parse func(directory string, texts []Text) (entries []*Entry, warnings, problems Problems)
+}
+
+// Text is one version of a file.
+type Text struct {
+	Path string // as it was given to New
+	Data []byte
+}
+
+// Entry is a user and what his password is judged by.
+type Entry struct {
+	User   *mfa.User // the mark is filled in
+	Line   int       // in which the user begins
+	Digest password.Digest
+	Until  time.Time // from when on the password is wrong for everybody; zero: never
+}
+
+// Directory is users in files. Looking somebody up takes no lock and reads nothing. Its methods are safe for concurrent
 // use.
 type Directory struct {
-	name string
-	path string
-	pool *password.Pool
-	log  *slog.Logger
+	name   string
+	path   string // of the first file
+	format Format
+	pool   *password.Pool
+	log    *slog.Logger
 
 	current atomic.Pointer[snapshot] // nil until a first version is in force
 	state   atomic.Pointer[state]
 
-	mu    sync.Mutex // guards what follows: one reads the file at a time
-	file  filewatch.File
+	mu    sync.Mutex // guards what follows: one reads the files at a time
+	files []*source
 	hooks []func()
 
 	broken    [sha256.Size]byte // the content that was refused last
 	hasBroken bool
+}
+
+// source is one of the files.
+type source struct {
+	file filewatch.File
+	data []byte // of the newest version
+	err  error  // from reading that
 }
 
 // state is how the newest version of the file fared.
@@ -58,16 +77,17 @@ type state struct {
 	warnings Problems
 }
 
-var errNotRead = errors.New("users file has not been read")
-
-// New makes a Directory of the file at this path, and opens nothing. The name is what accounts are kept under. Until
-// Load or Run has read the file, the directory is unavailable. A nil log is silent.
-func New(name, path string, pool *password.Pool, log *slog.Logger) *Directory {
+// New makes a Directory of files in this format, and opens nothing. The name is what accounts are kept under. Until
+// Load or Run has read the files, the directory is unavailable. A nil log is silent.
+func New(name string, format Format, pool *password.Pool, log *slog.Logger, path string, more ...string) *Directory {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	d := &Directory{name: name, path: path, pool: pool, log: log.With("directory", name, "file", path), file: watched(path)}
-	d.state.Store(&state{err: errNotRead})
+	d := &Directory{name: name, path: path, format: format, pool: pool, log: log.With("directory", name, "file", path)}
+	for _, path := range append([]string{path}, more...) {
+		d.files = append(d.files, &source{file: watchedFile(path, format.Name)})
+	}
+	d.state.Store(&state{err: fmt.Errorf("%s has not been read", format.Name)})
 	return d
 }
 
@@ -81,7 +101,7 @@ func (d *Directory) ByName(_ context.Context, canonical string) (*mfa.User, erro
 		return nil, d.unavailable()
 	}
 	if e := s.byName[canonical]; e != nil {
-		return e.user, nil
+		return e.User, nil
 	}
 	return nil, directory.ErrUnknown
 }
@@ -93,7 +113,7 @@ func (d *Directory) ByID(_ context.Context, id string) (*mfa.User, error) {
 		return nil, d.unavailable()
 	}
 	if e := s.byID[id]; e != nil {
-		return e.user, nil
+		return e.User, nil
 	}
 	return nil, directory.ErrUnknown
 }
@@ -119,7 +139,7 @@ func (d *Directory) Authenticate(ctx context.Context, canonical, pass string) (*
 	digest, verify := s.standIn(processKey(), canonical), d.pool.VerifyDummy
 	e := s.byName[canonical]
 	if e != nil {
-		digest, verify = e.digest, d.pool.Verify
+		digest, verify = e.Digest, d.pool.Verify
 	}
 	ok, err := verify(ctx, digest, pass)
 	switch {
@@ -127,16 +147,16 @@ func (d *Directory) Authenticate(ctx context.Context, canonical, pass string) (*
 		return nil, directory.ErrBusy
 	case err != nil:
 		return nil, err
-	case !ok || e == nil:
+	case !ok || e == nil || !e.Until.IsZero() && !time.Now().Before(e.Until):
 		return nil, directory.ErrPassword
 	}
 	// The file may have changed while the password waited for its turn: what it says now counts. The mark is of
 	// the id and the digest.
 	now := d.current.Load().byName[canonical]
-	if now == nil || now.user.Disabled || now.user.Mark != e.user.Mark {
+	if now == nil || now.User.Disabled || now.User.Mark != e.User.Mark {
 		return nil, directory.ErrPassword
 	}
-	return now.user, nil
+	return now.User, nil
 }
 
 // Healthy says whether the newest version of the file is the one in force.
@@ -158,7 +178,7 @@ func (d *Directory) OnChange(hook func()) {
 }
 
 func (d *Directory) unavailable() error {
-	return fmt.Errorf("%w: no version of the users file %s is in force", directory.ErrUnavailable, d.path)
+	return fmt.Errorf("%w: no version of the %s %s is in force", directory.ErrUnavailable, d.format.Name, d.path)
 }
 
 var _ directory.Directory = (*Directory)(nil)

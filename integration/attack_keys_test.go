@@ -1,0 +1,315 @@
+package integration
+
+import (
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/integration/lab"
+	"github.com/caddy-mfa/caddy-mfa/internal/store/redis/redistest"
+)
+
+func basic(user, password string) string {
+	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password)) + "\r\n"
+}
+
+// sends sends a request with these lines of header over a connection of its own, and gives the status.
+func sends(t testing.TB, p *lab.Proxy, request, lines string) int {
+	t.Helper()
+	host := strings.TrimPrefix(p.URL, "http://")
+	codes := p.Raw(t, request+" HTTP/1.1\r\nHost: "+host+"\r\n"+lines+"Connection: close\r\n\r\n").Statuses()
+	if len(codes) != 1 {
+		t.Fatalf("%s: answers %v", request, codes)
+	}
+	return codes[0]
+}
+
+type madeAppPassword struct{ Secret, ID string }
+
+func addAppPassword(t testing.TB, p *lab.Proxy, user string, options ...string) madeAppPassword {
+	t.Helper()
+	out := p.Command(append([]string{"app-password", "add", user, "--name", "test", "--json"}, options...)...)
+	return asJSON[madeAppPassword](t.(*testing.T), out)
+}
+
+const keyedSites = `mfa hr {
+	app_passwords on
+	service_tokens on
+}
+rewrite /old/* /new
+reverse_proxy {upstream}`
+
+func TestAttackAppPasswords(t *testing.T) {
+	t.Parallel()
+	up := lab.NewUpstream(t, nil)
+	p := lab.Start(t, up.Address, lab.Options{Site: keyedSites})
+	lab.NewBrowser(t, p.URL).Register("alice")
+	up.Forget()
+	key := addAppPassword(t, p, "alice", "--application", "hr")
+
+	if got := sends(t, p, "PROPFIND /dav/", basic("ALICE", key.Secret)); got != http.StatusOK {
+		t.Fatalf("the right one gets %d", got)
+	}
+	last := up.Last(t)
+	if got := last.Header["Remote-User"]; len(got) != 1 || got[0] != "alice" || last.Header["Authorization"] != nil || last.Method != "PROPFIND" {
+		t.Errorf("the application gets %v", last.Header)
+	}
+	if strings.Contains(up.Raw(), key.Secret) || strings.Contains(up.Raw(), base64.StdEncoding.EncodeToString([]byte("ALICE:"+key.Secret))) {
+		t.Error("the app password reaches the application")
+	}
+	up.Forget()
+
+	bound := map[string]madeAppPassword{
+		"another address": addAppPassword(t, p, "alice", "--application", "hr", "--from", "10.0.0.0/8"),
+		"another method":  addAppPassword(t, p, "alice", "--application", "hr", "--method", "PUT"),
+		"another path":    addAppPassword(t, p, "alice", "--application", "hr", "--path", "/dav/*"),
+	}
+	for reason, lines := range map[string]string{
+		"another address":            basic("alice", bound["another address"].Secret),
+		"an address that it says":    basic("alice", bound["another address"].Secret) + "X-Forwarded-For: 10.0.0.1\r\nX-Real-Ip: 10.0.0.1\r\n",
+		"another method":             basic("alice", bound["another method"].Secret),
+		"another method in a header": basic("alice", bound["another method"].Secret) + "X-HTTP-Method-Override: PUT\r\n",
+		"another path":               basic("alice", bound["another path"].Secret),
+		"another path in a header":   basic("alice", bound["another path"].Secret) + "X-Original-URL: /dav/x\r\nX-Rewrite-URL: /dav/x\r\n",
+		"another user":               basic("bob", key.Secret),
+		"nobody":                     basic("zoe", key.Secret),
+		"no user":                    basic("", key.Secret),
+		"a secret that is cut":       basic("alice", key.Secret[:len(key.Secret)-1]),
+		"a secret with more":         basic("alice", key.Secret+"0"),
+		"the id alone":               basic("alice", key.ID),
+		"two of them":                basic("alice", key.Secret) + basic("alice", key.Secret),
+		"as a bearer token":          "Authorization: Bearer " + key.Secret + "\r\n",
+		"as a service token":         "Mfa-Token-Id: " + key.ID + "\r\nMfa-Token-Secret: " + key.Secret + "\r\n",
+		"in the target":              "X: y\r\n",
+	} {
+		request := "GET /x"
+		if reason == "in the target" {
+			request = "GET http://alice:" + key.Secret + "@" + strings.TrimPrefix(p.URL, "http://") + "/x"
+		}
+		if got := sends(t, p, request, lines); got != http.StatusUnauthorized && got != http.StatusForbidden {
+			t.Errorf("%s: %d", reason, got)
+		}
+		if up.Bytes() != 0 {
+			t.Errorf("%s: it reaches the application", reason)
+			up.Forget()
+		}
+	}
+	for reason, request := range map[string]string{
+		"a path that climbs": "GET /dav/../x", "a path that climbs in disguise": "GET /dav/..%2fx", "a path with a parameter": "GET /dav/..;/x",
+		"a path that is rewritten": "GET /old/dav",
+	} {
+		if got := sends(t, p, request, basic("alice", bound["another path"].Secret)); got == http.StatusOK || up.Bytes() != 0 {
+			t.Errorf("%s: %d", reason, got)
+			up.Forget()
+		}
+	}
+	// It opens none of our own pages, and is no session.
+	if page := p.Raw(t, "GET /_mfa/account HTTP/1.1\r\nHost: "+strings.TrimPrefix(p.URL, "http://")+"\r\n"+basic("alice", key.Secret)+"Connection: close\r\n\r\n"); strings.Contains(string(page), "alice") {
+		t.Errorf("the account page opens:\n%s", page)
+	}
+	// Where it is good, it still is.
+	if got := sends(t, p, "GET /dav/x", basic("alice", bound["another path"].Secret)); got != http.StatusOK {
+		t.Errorf("where it is good: %d", got)
+	}
+	for what, end := range map[string]func(){
+		"revoked":           func() { p.Command("app-password", "revoke", "alice", key.ID) },
+		"of one who is new": func() { p.Command("user", "block", "alice"); p.Command("user", "unblock", "alice") },
+	} {
+		end()
+		up.Forget()
+		for _, secret := range []string{key.Secret, bound["another path"].Secret}[:map[string]int{"revoked": 1, "of one who is new": 2}[what]] {
+			if got := sends(t, p, "GET /dav/x", basic("alice", secret)); got == http.StatusOK || up.Bytes() != 0 {
+				t.Errorf("%s: %d", what, got)
+			}
+		}
+	}
+	for _, secret := range []string{key.Secret, bound["another path"].Secret} {
+		if strings.Contains(p.Log(), secret) || strings.Contains(p.Log(), strings.ReplaceAll(secret, "-", "")[8:]) {
+			t.Error("an app password stands in the log")
+		}
+	}
+	if _, metrics := p.API("GET", "/metrics", nil); strings.Contains(metrics, "alice") || strings.Contains(metrics, key.ID) {
+		t.Error("the metrics name a user or a key")
+	}
+}
+
+func TestAttackAppPasswordsEndWithThePassword(t *testing.T) {
+	t.Parallel()
+	up := lab.NewUpstream(t, nil)
+	p := lab.Start(t, up.Address, lab.Options{Site: keyedSites})
+	alice, bob := addAppPassword(t, p, "alice", "--application", "hr"), addAppPassword(t, p, "bob", "--application", "hr")
+	good := func(user string, key madeAppPassword) bool {
+		up.Forget()
+		return sends(t, p, "GET /x", basic(user, key.Secret)) == http.StatusOK && up.Bytes() > 0
+	}
+	if !good("alice", alice) || !good("bob", bob) {
+		t.Fatal("they are not good")
+	}
+	const other = "$argon2id$v=19$m=19456,t=2,p=1$3yvdsBjeFkX3zMB0ocdRBA$WQXHtc62JO5dnnwiGFd9XEChnJu/Qe4Y7sftrfakhYM"
+	p.Write("users.yaml", "users:\n  alice:\n    password: "+other+"\n  bob:\n    password: "+other+"\n    disabled: true\n")
+	lab.Eventually(t, 10*time.Second, "both end", func() bool { return !good("alice", alice) && !good("bob", bob) })
+	lab.Eventually(t, 10*time.Second, "those of who is disabled are taken away", func() bool { return len(p.Events("app_passwords_ended")) == 1 })
+	if e := p.Events("app_passwords_ended")[0]; e["user"] != "bob" || e["reason"] != "disabled" {
+		t.Errorf("%v", e)
+	}
+}
+
+func TestAttackGuessingAppPasswords(t *testing.T) {
+	t.Parallel()
+	up := lab.NewUpstream(t, nil)
+	p := lab.Start(t, up.Address, lab.Options{Site: keyedSites})
+	key := addAppPassword(t, p, "alice", "--application", "hr")
+	up.Forget()
+	statuses := map[string][]int{}
+	for _, user := range []string{"alice", "zoe"} {
+		for i := range 10 {
+			statuses[user] = append(statuses[user], sends(t, p, "GET /x", basic(user, fmt.Sprintf("%028d", i))))
+		}
+	}
+	// Five were judged, and the others were not.
+	if refused, throttled := len(p.Events("key_refused")), len(p.Events("key_throttled")); refused != 10 || throttled == 0 {
+		t.Errorf("%d guesses at two users were judged; %d events say that one was not", refused, throttled)
+	}
+	if got := statuses["alice"][9]; got != http.StatusForbidden {
+		t.Errorf("a guess that is not judged gets %d", got)
+	}
+	if fmt.Sprint(statuses["alice"]) != fmt.Sprint(statuses["zoe"]) {
+		t.Errorf("somebody who isn't there: %v", statuses["zoe"])
+	}
+	up.WantNothing(t)
+	// The owner, from the same address, is not locked out, neither with his key nor at the sign-in page.
+	if got := sends(t, p, "GET /x", basic("alice", key.Secret)); got != http.StatusOK {
+		t.Errorf("the owner's key gets %d", got)
+	}
+	lab.NewBrowser(t, p.URL).Password("/", "alice", lab.Password).Want("Set up your second step")
+}
+
+func TestAttackServiceTokens(t *testing.T) {
+	t.Parallel()
+	up := lab.NewUpstream(t, nil)
+	o := keyedOptions
+	o.Site = keyedSites
+	p := lab.Start(t, up.Address, o)
+	made := asJSON[madeAppPassword](t, p.Command("service-token", "add", "backup", "--json"))
+	token := "Mfa-Token-Id: " + made.ID + "\r\nMfa-Token-Secret: " + made.Secret + "\r\n"
+
+	if got := sends(t, p, "POST /x", token+"Content-Length: 0\r\nAuthorization: Bearer of-the-application\r\nMfa_Token_Secret: "+made.Secret+"\r\nmfa.token.id: x\r\n"); got != http.StatusOK {
+		t.Fatalf("the right one gets %d", got)
+	}
+	last := up.Last(t)
+	if got := last.Header["Remote-User"]; len(got) != 1 || got[0] != "service:backup" || last.Header.Get("Authorization") != "Bearer of-the-application" {
+		t.Errorf("the application gets %v", last.Header)
+	}
+	if raw := strings.ToLower(up.Raw()); strings.Contains(raw, "token-") || strings.Contains(raw, "token_") || strings.Contains(raw, "token.") || strings.Contains(raw, made.Secret) {
+		t.Errorf("the token reaches the application:\n%s", up.Raw())
+	}
+	up.Forget()
+	for reason, lines := range map[string]string{
+		"a wrong secret":                  "Mfa-Token-Id: " + made.ID + "\r\nMfa-Token-Secret: " + strings.Repeat("0", 40) + "\r\n",
+		"no secret":                       "Mfa-Token-Id: " + made.ID + "\r\n",
+		"no id":                           "Mfa-Token-Secret: " + made.Secret + "\r\n",
+		"its name for the id":             "Mfa-Token-Id: backup\r\nMfa-Token-Secret: " + made.Secret + "\r\n",
+		"two secrets":                     token + "Mfa-Token-Secret: " + made.Secret + "\r\n",
+		"other spellings":                 strings.ReplaceAll(token, "-Token-", "_Token_"),
+		"its user's name as Basic":        basic("service:backup", made.Secret),
+		"a header that names who it is":   "Remote-User: service:backup\r\n",
+		"the headers named in Connection": "Connection: Mfa-Token-Secret\r\nMfa-Token-Id: " + made.ID + "\r\n",
+	} {
+		if got := sends(t, p, "GET /x", lines); got == http.StatusOK || up.Bytes() != 0 {
+			t.Errorf("%s: %d", reason, got)
+			up.Forget()
+		}
+	}
+	p.Command("service-token", "revoke", "backup", "--all")
+	if got := sends(t, p, "GET /x", token); got == http.StatusOK || up.Bytes() != 0 {
+		t.Errorf("revoked: %d", got)
+	}
+	if strings.Contains(p.Log(), made.Secret) {
+		for line := range strings.Lines(p.Log()) {
+			if strings.Contains(line, made.Secret) {
+				t.Errorf("the secret stands in the log: %s", line)
+			}
+		}
+	}
+}
+
+// held opens an answer that doesn't end, with this line of header, and gives what is closed when it does.
+func held(t testing.TB, p *lab.Proxy, header, value string) <-chan struct{} {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.URL+"/stream", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range strings.Split(header, " ") {
+		req.Header.Set(name, strings.Split(value, " and ")[i])
+	}
+	resp, err := (&http.Transport{}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("status %d", resp.StatusCode)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		io.Copy(io.Discard, resp.Body) // until it ends, however it does
+		resp.Body.Close()
+	}()
+	return ended
+}
+
+// What ends a key on one machine ends what it has opened on another, within a second.
+func TestAttackOpenConnectionsOfKeysAreCutOnEveryNode(t *testing.T) {
+	t.Parallel()
+	up := lab.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		for w.WriteHeader(http.StatusOK); r.Context().Err() == nil; time.Sleep(20 * time.Millisecond) {
+			fmt.Fprintln(w, "secret report")
+			w.(http.Flusher).Flush()
+		}
+	})
+	o := onRedis(redistest.Start(t))
+	o.Site = keyedSites
+	o.Global += "\n" + keyedOptions.Global
+	here, there := lab.Start(t, up.Address, o), lab.Start(t, up.Address, o)
+	key := func() (string, madeAppPassword) {
+		made := addAppPassword(t, here, "alice", "--application", "hr")
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte("alice:"+made.Secret)), made
+	}
+	for reason, end := range map[string]func(madeAppPassword){
+		"revoked": func(made madeAppPassword) { here.Command("app-password", "revoke", "alice", made.ID) },
+		"reset":   func(madeAppPassword) { here.Command("user", "reset", "alice") },
+		"blocked": func(madeAppPassword) {
+			here.Command("user", "block", "alice")
+			here.Command("user", "unblock", "alice")
+		},
+	} {
+		value, made := key()
+		ended := held(t, there, "Authorization", value)
+		end(made)
+		select {
+		case <-ended:
+		case <-time.After(time.Second):
+			t.Errorf("%s: it is open a second later", reason)
+		}
+	}
+	token := asJSON[madeAppPassword](t, here.Command("service-token", "add", "backup", "--json"))
+	ended := held(t, there, "Mfa-Token-Id Mfa-Token-Secret", token.ID+" and "+token.Secret)
+	here.Command("service-token", "revoke", "backup", token.ID)
+	select {
+	case <-ended:
+	case <-time.After(time.Second):
+		t.Error("a service token: it is open a second later")
+	}
+	value, _ := key()
+	stays := held(t, there, "Authorization", value)
+	select {
+	case <-stays:
+		t.Error("one that is good was cut")
+	case <-time.After(3 * time.Second):
+	}
+}
