@@ -485,12 +485,15 @@ func TestEveryOptionIsDocumented(t *testing.T) {
 localhost {
 	mfa hr {
 		nonsense
+		legacy_exception basic {
+			nonsense
+		}
 		identity {
 			nonsense
 		}
 	}
 }
-`: {"Directive", "Directive"},
+`: {"Directive", "legacy_exception", "Directive"},
 	} {
 		out, err := o.run(t, caddyfile, "adapt")
 		if err == nil {
