@@ -674,8 +674,11 @@ func TestAStoreThatIsRefusedLetsNoKeyIn(t *testing.T) {
 	f := newFixture(t)
 	_, secret := f.add("alice", mail, start)
 	f.kept.text = "another"
-	if _, err := f.AppPassword(ctx, "alice", secret, use(nil)); !errors.Is(err, account.ErrReplaced) {
-		t.Fatalf("%v", err)
+	// However often it is tried: what is refused for that is no guess.
+	for range 10 {
+		if _, err := f.AppPassword(ctx, "alice", secret, use(nil)); !errors.Is(err, account.ErrReplaced) {
+			t.Fatalf("%v", err)
+		}
 	}
 }
 
