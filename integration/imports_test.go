@@ -140,7 +140,9 @@ func TestWhoMayImportWhom(t *testing.T) {
 					t.Errorf("%s imports %s, and may import %s: %s", room, ours, or(strings.Join(a.rooms, ", "), "nothing of the project"), a.reason)
 				}
 			}
-			if inOneOf(room, pure...) && inOneOf(imported, impure...) && imported != "net/netip" && (room != "internal/legacy" || imported != "net/http") {
+			// legacy reads headers, and bodies that are in memory: without io it couldn't tell their end from a fault.
+			reads := room == "internal/legacy" && (imported == "net/http" || imported == "io")
+			if inOneOf(room, pure...) && inOneOf(imported, impure...) && imported != "net/netip" && !reads {
 				t.Errorf("%s imports %s: it must be pure, so that a decision can be made again and explained", room, imported)
 			}
 		}

@@ -17,35 +17,75 @@ const (
 )
 
 // families are those of clients, and what one of them has in its User-Agent, in lower case. The first that fits counts.
-var families = []struct{ token, name string }{
-	{"git-lfs/", "git"}, {"git/", "git"}, {"jgit/", "git"}, {"svn/", "svn"}, {"tortoisesvn", "svn"},
-	{"microsoft-webdav-miniredir", "Windows WebDAV"}, {"davclnt", "Windows WebDAV"}, {"microsoft data access internet publishing", "Windows WebDAV"},
-	{"ms frontpage", "FrontPage"}, {"msfrontpage", "FrontPage"},
-	{"microsoft outlook", "Microsoft Outlook"}, {"outlook-ios", "Microsoft Outlook"}, {"outlook-android", "Microsoft Outlook"},
-	{"microsoft office", "Microsoft Office"}, {"ms-office", "Microsoft Office"}, {"msoffice", "Microsoft Office"}, {"microsoft word", "Microsoft Office"}, {"microsoft excel", "Microsoft Office"}, {"microsoft powerpoint", "Microsoft Office"},
-	{"exchangelib/", "exchangelib"}, {"exchangeservicesclient", "EWS Managed API"}, {"apple-iphone", "ActiveSync device"}, {"apple-ipad", "ActiveSync device"}, {"android-mail", "ActiveSync device"}, {"touchdown", "ActiveSync device"}, {"samsungdevice", "ActiveSync device"}, {"msft-", "ActiveSync device"},
-	{"rclone/", "rclone"}, {"davfs2/", "davfs2"}, {"cadaver/", "cadaver"}, {"gvfs/", "gvfs"}, {"kioworker", "KIO"}, {"cyberduck/", "Cyberduck"}, {"winscp/", "WinSCP"}, {"webdavfs/", "macOS WebDAV"}, {"webdavlib/", "macOS WebDAV"},
-	{"vdirsyncer/", "vdirsyncer"}, {"davx5/", "DAVx5"}, {"davdroid/", "DAVx5"}, {"thunderbird/", "Thunderbird"}, {"lightning/", "Thunderbird"}, {"evolution/", "Evolution"}, {"dataaccessd/", "Apple Calendar"}, {"calendaragent/", "Apple Calendar"}, {"addressbook", "Apple Contacts"}, {"ios/", "Apple Calendar"}, {"nextcloud", "Nextcloud"}, {"mirall/", "Nextcloud"},
-	{"apt-http", "apt"}, {"npm/", "npm"}, {"pnpm/", "npm"}, {"yarn/", "npm"}, {"pip/", "pip"}, {"uv/", "pip"}, {"twine/", "pip"}, {"maven", "Maven"}, {"gradle/", "Gradle"}, {"docker/", "docker"}, {"containerd/", "docker"}, {"podman/", "docker"}, {"buildkit/", "docker"}, {"skopeo/", "docker"}, {"nuget", "NuGet"}, {"composer/", "Composer"}, {"cargo", "cargo"}, {"libdnf", "dnf"}, {"helm/", "Helm"},
-	{"wordpress/", "WordPress"}, {"wp-android", "WordPress"}, {"wp-iphone", "WordPress"},
-	{"curl/", "curl"}, {"wget/", "wget"}, {"w3m/", "w3m"}, {"lynx/", "lynx"}, {"libwww-perl", "Perl"}, {"lwp", "Perl"},
-	{"python", "Python"}, {"aiohttp", "Python"}, {"windowspowershell", "PowerShell"}, {"powershell/", "PowerShell"}, {"go-http-client", "Go"}, {"okhttp", "Java"}, {"java/", "Java"}, {"apache-httpclient", "Java"}, {"axios/", "Node.js"}, {"node", "Node.js"}, {"php", "PHP"}, {"guzzle", "PHP"}, {"ruby", "Ruby"},
+var families = []struct {
+	name   string
+	tokens []string
+}{
+	{"git", []string{"git-lfs/", "git/"}},
+	{"svn", []string{"svn/", "tortoisesvn"}},
+	{"Windows WebDAV", []string{"microsoft-webdav-miniredir", "davclnt", "microsoft data access internet publishing"}},
+	{"FrontPage", []string{"ms frontpage", "msfrontpage"}},
+	{"Microsoft Outlook", []string{"microsoft outlook", "outlook-ios", "outlook-android"}},
+	{"Microsoft Office", []string{"microsoft office", "ms-office", "msoffice", "microsoft word", "microsoft excel", "microsoft powerpoint"}},
+	{"EWS Managed API", []string{"exchangeservicesclient"}},
+	{"exchangelib", []string{"exchangelib/"}},
+	{"ActiveSync device", []string{"apple-iphone", "apple-ipad", "android-mail", "touchdown", "samsungdevice", "msft-"}},
+	{"rclone", []string{"rclone/"}},
+	{"davfs2", []string{"davfs2/"}},
+	{"cadaver", []string{"cadaver/"}},
+	{"gvfs", []string{"gvfs/"}},
+	{"KIO", []string{"kioworker"}},
+	{"Cyberduck", []string{"cyberduck/"}},
+	{"WinSCP", []string{"winscp/"}},
+	{"macOS WebDAV", []string{"webdavfs/", "webdavlib/"}},
+	{"vdirsyncer", []string{"vdirsyncer/"}},
+	{"DAVx5", []string{"davx5/", "davdroid/"}},
+	{"Thunderbird", []string{"thunderbird/", "lightning/"}},
+	{"Evolution", []string{"evolution/"}},
+	{"Apple Calendar", []string{"dataaccessd/", "calendaragent/", "ios/"}},
+	{"Apple Contacts", []string{"addressbook"}},
+	{"Nextcloud", []string{"nextcloud", "mirall/"}},
+	{"apt", []string{"apt-http"}},
+	{"npm", []string{"npm/", "yarn/"}},
+	{"pip", []string{"pip/", "uv/", "twine/"}},
+	{"Maven", []string{"maven"}},
+	{"Gradle", []string{"gradle/"}},
+	{"docker", []string{"docker/", "containerd/", "podman/", "buildkit/", "skopeo/"}},
+	{"NuGet", []string{"nuget"}},
+	{"Composer", []string{"composer/"}},
+	{"cargo", []string{"cargo"}},
+	{"dnf", []string{"libdnf"}},
+	{"Helm", []string{"helm/"}},
+	{"WordPress", []string{"wordpress/", "wp-android", "wp-iphone"}},
+	{"curl", []string{"curl/"}},
+	{"wget", []string{"wget/"}},
+	{"w3m", []string{"w3m/"}},
+	{"lynx", []string{"lynx/"}},
+	{"Perl", []string{"libwww-perl", "lwp"}},
+	{"Python", []string{"python", "aiohttp"}},
+	{"PowerShell", []string{"windowspowershell", "powershell/"}},
+	{"Go", []string{"go-http-client"}},
+	{"Java", []string{"okhttp", "java/", "apache-httpclient"}},
+	{"Node.js", []string{"axios/", "node"}},
+	{"PHP", []string{"php", "guzzle"}},
+	{"Ruby", []string{"ruby"}},
 }
 
 // maxAgent is how many bytes of a User-Agent are looked at.
 const maxAgent = 512
 
 // family is that of the client that says so of itself.
-func family(h http.Header) string {
-	agent := first(h["User-Agent"])
+func family(agent string) string {
 	if agent == "" {
 		return "none"
 	}
 	var low [maxAgent]byte
 	a := appendLower(low[:0], agent[:min(len(agent), maxAgent)])
 	for i := range families {
-		if bytes.Contains(a, []byte(families[i].token)) {
-			return families[i].name
+		for _, token := range families[i].tokens {
+			if bytes.Contains(a, []byte(token)) {
+				return families[i].name
+			}
 		}
 	}
 	if bytes.HasPrefix(a, []byte("mozilla/")) || bytes.HasPrefix(a, []byte("opera/")) {

@@ -2,6 +2,7 @@ package legacy
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -22,11 +23,12 @@ type Finding struct {
 	// the credential. A malformed credential is nothing else.
 	Class Class
 
-	// Scheme is how the credential is carried: the class of the Authorization header or of X-WSSE. None: not in a header.
+	// Scheme is how the credential is carried: the class of the Authorization header or of X-WSSE. None: not in a header. One that
+	// is refused by itself wins over one that is reported.
 	Scheme Class
 
 	User    string      // as typed, if it can be read; anybody can claim any
-	Basic   *Credential // exactly one well-formed Basic credential and nothing beside it: only that can be verified
+	Basic   *Credential // exactly one well-formed Basic credential, and no other in the head: only that can be verified
 	Client  string      // the client's family by its User-Agent, from a fixed list, "other" or "none"; empty where nothing else is found
 	Dialect Dialect     // what the answer must look like
 
@@ -34,7 +36,8 @@ type Finding struct {
 	// path of XML-RPC have their class before.
 	Body bool
 
-	hint Class // what a body is taken for that can't be read
+	hint  Class  // what a body is taken for that can't be read
+	agent string // the User-Agent, while there is no Client
 }
 
 // Inspect reads a request's head.
@@ -60,15 +63,18 @@ func Inspect(r *Request) Finding {
 	case !modern && isRPC(r.Method):
 		f.Class = RPCHTTP
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header["Content-Type"] != nil {
+	if f.Class != Malformed && f.Class != UserInfo && (r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header["Content-Type"] != nil) {
 		f.expectBody(r, modern)
 	}
 	if f.Class == None && r.Query != "" && (r.Method == http.MethodGet || r.Method == http.MethodHead) && queryCredential(r.Query) {
 		f.Class = QueryCred
 	}
 	f.Dialect = r.dialect()
-	if f.Class != None || f.Body || f.Dialect != Plain {
-		f.Client = family(r.Header)
+	switch agent := first(r.Header["User-Agent"]); {
+	case f.Class != None || f.Dialect != Plain:
+		f.Client = family(agent)
+	case f.Body:
+		f.agent = agent
 	}
 	return f
 }
@@ -81,8 +87,8 @@ func (f *Finding) expectBody(r *Request, modern bool) {
 	for _, t := range types {
 		f.Body = f.Body || worthReading(t)
 	}
-	if isDAV(r.Method) {
-		f.Body = false
+	if isDAV(r.Method) || strings.EqualFold(r.Method, http.MethodOptions) {
+		f.Body = false // what is asked for, in XML
 	}
 	if !post {
 		return
@@ -109,19 +115,9 @@ func (f *Finding) expectBody(r *Request, modern bool) {
 }
 
 func matchesLogin(path reading, logins []string) bool {
-	for _, login := range logins {
+	return slices.ContainsFunc(logins, func(login string) bool {
 		prefix, below := strings.CutSuffix(login, "*")
 		want := readPath(prefix)
-		if len(path) < len(want) || !below && len(path) != len(want) {
-			continue
-		}
-		same := true
-		for i := range want {
-			same = same && path[i] == want[i]
-		}
-		if same {
-			return true
-		}
-	}
-	return false
+		return len(path) >= len(want) && (below || len(path) == len(want)) && slices.Equal(path[:len(want)], want)
+	})
 }

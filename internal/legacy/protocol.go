@@ -22,7 +22,8 @@ func (r *Request) protocol() Class {
 		class Class
 		speak func(*Request, reading) bool
 	}{
-		{Git, (*Request).git}, {Subversion, (*Request).svn}, {FrontPage, (*Request).frontPage}, {Packages, (*Request).packages}, {XMLRPC, (*Request).xmlrpc}, {WebDAV, (*Request).webDAV},
+		{Git, (*Request).git}, {Subversion, (*Request).svn}, {FrontPage, (*Request).frontPage}, {Packages, (*Request).packages},
+		{XMLRPC, (*Request).xmlrpc}, {WebDAV, (*Request).webDAV},
 	} {
 		if slices.ContainsFunc(readings, func(path reading) bool { return p.speak(r, path) }) {
 			return p.class
@@ -104,11 +105,13 @@ func isDAV(method string) bool {
 	return slices.ContainsFunc(davMethods, func(m string) bool { return strings.EqualFold(m, method) })
 }
 
-// webDAV knows file shares, calendars and address books.
+// webDAV knows file shares, calendars and address books. Their programs begin by asking what there is; a browser's preflight has no
+// credential.
 func (r *Request) webDAV(path reading) bool {
 	h := r.Header
-	return isDAV(r.Method) || h["Depth"] != nil || h["Destination"] != nil || h["Lock-Token"] != nil || h["Translate"] != nil ||
-		mentions(h, "locktoken:", "If") || mentions(h, "text/calendar", "Content-Type") || mentions(h, "text/vcard", "Content-Type") ||
+	return isDAV(r.Method) || strings.EqualFold(r.Method, http.MethodOptions) ||
+		h["Depth"] != nil || h["Destination"] != nil || h["Lock-Token"] != nil || h["Translate"] != nil || mentions(h, "locktoken:", "If") ||
+		mentions(h, "text/calendar", "Content-Type") || mentions(h, "text/vcard", "Content-Type") ||
 		path.at(0) == ".well-known" && (path.at(1) == "caldav" || path.at(1) == "carddav")
 }
 

@@ -29,10 +29,16 @@ func queryCredential(query string) bool {
 	return false
 }
 
-// credentialName normalises a name, as far as it is no longer than those that are looked for.
+// credentialName says whether a parameter is called like a credential.
 func credentialName(name string) bool {
 	var low [24]byte
-	b := low[:0]
+	return queryNames[string(normalName(low[:0], name))]
+}
+
+// normalName writes a field's name into b, in lower case, without separators and what stands before a bracket. A name that doesn't fit
+// becomes one that nobody looks for.
+func normalName(b []byte, name string) []byte {
+	inner := false // what follows is the name inside of what was read: user[password]
 	for i := 0; i < len(name); i++ {
 		c := name[i]
 		if c == '%' && i+2 < len(name) && isHex(name[i+1]) && isHex(name[i+2]) {
@@ -40,8 +46,8 @@ func credentialName(name string) bool {
 			i += 2
 		}
 		switch c {
-		case '[', ':': // what stood before is the name of a form or of an object
-			b = b[:0]
+		case '[', ':':
+			inner = true
 			continue
 		case ']', '_', '-', '.', '+', ' ', '$':
 			continue
@@ -49,11 +55,13 @@ func credentialName(name string) bool {
 		if 'A' <= c && c <= 'Z' {
 			c += 'a' - 'A'
 		}
-		if len(b) == len(low) {
-			b = b[:0] // a prefix; what follows a bracket may still be a name
-			b = append(b, 0)
+		if inner {
+			b, inner = b[:0], false
+		}
+		if len(b) == cap(b) {
+			b = append(b[:0], 0) // longer than all that are looked for; another may follow a bracket
 		}
 		b = append(b, c)
 	}
-	return queryNames[string(b)]
+	return b
 }

@@ -28,16 +28,6 @@ type carried struct {
 	basic *Credential
 }
 
-// Classify is Inspect where only the values of the Authorization header are known. A class that is only reported is None.
-func Classify(values []string) Class {
-	var f Finding
-	f.carry(values)
-	if f.Scheme.Reported() {
-		return None
-	}
-	return f.Scheme
-}
-
 // carry reads every value of a request's Authorization header (RFC 9110, section 11.6.2). One legacy value among others is
 // enough: which of them an application reads, nobody knows. It says whether there is a credential that is not legacy.
 func (f *Finding) carry(values []string) (modern bool) {
@@ -51,10 +41,7 @@ func (f *Finding) carry(values []string) (modern bool) {
 			f.Basic = c.basic
 		}
 		if f.Scheme == None || c.class == Malformed || f.Scheme.Reported() && !c.class.Reported() {
-			f.Scheme = c.class
-		}
-		if f.User == "" {
-			f.User = c.user
+			f.Scheme, f.User = c.class, c.user
 		}
 	}
 	return modern
