@@ -31,7 +31,7 @@ func init() {
 // than what was written.
 var notYet = map[string]bool{
 	"portal": true, "service_token": true, "legacy_emergency": true, "sender": true,
-	"strengths[].aaguids": true, "per_user_mfa.app_passwords": true, "per_user_mfa.remember_browser": true,
+	"per_user_mfa.app_passwords": true, "per_user_mfa.remember_browser": true,
 	"session.remember": true, "session.remember_browser": true,
 	"factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
 	"users.ldap": true, "users.htpasswd": true,
@@ -239,6 +239,7 @@ func (p *parser) text(field *string, example string) option {
 //			rp_id        <domain>
 //			display_name <text>
 //			related_origins <origin>…
+//			attestation_roots <file or folder>
 //		}
 //		factor recovery_codes
 //		help <text>
@@ -463,6 +464,8 @@ func (p *parser) factor(c *config.Config) option {
 			p.block(d, "factor.webauthn", map[string]option{
 				"rp_id":        p.text(&c.Factor.WebAuthn.RPID, "rp_id example.com"),
 				"display_name": p.text(&c.Factor.WebAuthn.DisplayName, `display_name "Example"`),
+
+				"attestation_roots": p.text(&c.Factor.WebAuthn.AttestationRoots, "attestation_roots /etc/caddy-mfa/makers"),
 
 				"related_origins": p.texts(&c.Factor.WebAuthn.RelatedOrigins, "related_origins https://hr.example.net"),
 			})

@@ -60,7 +60,7 @@ const inlinePolicies = 512
 // conditional evaluates the policies. Where results are asked for, it looks at all of them and fills in one for each; else at
 // those that concern the user and what he enters. It is the same evaluation: nothing else decides, logs or explains.
 func (s *Set) conditional(f *Facts, results []Result) (out outcome) {
-	out.have = proven(f.Proofs, out.password, out.second)
+	out.have = s.proven(f.Proofs, out.password, out.second)
 	if len(s.policies) == 0 {
 		return out
 	}
@@ -107,7 +107,7 @@ func (s *Set) conditional(f *Facts, results []Result) (out outcome) {
 			out.bound(&s.policies[w*64+bits.TrailingZeros64(enforced)], f)
 		}
 	}
-	out.have = proven(f.Proofs, out.password, out.second)
+	out.have = s.proven(f.Proofs, out.password, out.second)
 	for w := range words {
 		for enforced := applies[w] & s.enabled[w]; enforced != 0; enforced &= enforced - 1 {
 			p := &s.policies[w*64+bits.TrailingZeros64(enforced)]
@@ -301,7 +301,7 @@ func (s *Set) judge(r *Result, p *compiled, f *Facts, out outcome) {
 	if p.State == ReportOnly {
 		out.bound(p, f)
 	}
-	have := proven(f.Proofs, out.password, out.second)
+	have := s.proven(f.Proofs, out.password, out.second)
 	if f.Proofs.Has(mfa.Password) {
 		have |= passwordSet
 	}
