@@ -511,15 +511,15 @@ func TestAnAccountThatDoesNotOpenCanBeReset(t *testing.T) {
 // What a maker vouched for can't be given to another passkey by whoever can write the store.
 func TestAModelBelongsToItsPasskey(t *testing.T) {
 	s, kept := fixture(t)
-	a, err := s.Update(ctx, alice, now, func(a *Account) error {
+	if _, err := s.Update(ctx, alice, now, func(a *Account) error {
 		a.Put(mfa.Credential{ID: "key", Method: mfa.Passkey, RP: "hr.example.com", Model: "model", Data: []byte("{}")})
 		a.Put(mfa.Credential{ID: "plain", Method: mfa.Passkey, RP: "hr.example.com", Data: []byte("{}")})
 		return nil
-	})
-	if err != nil {
+	}); err != nil {
 		t.Fatal(err)
 	}
-	if a, err = s.Load(ctx, alice); err != nil {
+	a, err := s.Load(ctx, alice)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if c, _ := a.Credential("key"); c.Model != "model" {
