@@ -120,7 +120,7 @@ func notLoaded(result *graph.Result) error {
 func strengthsOf(rules *policy.Set) []graph.Strength {
 	strengths := make([]graph.Strength, len(rules.Strengths))
 	for i, strength := range rules.Strengths {
-		strengths[i] = graph.Strength{Name: strength.Name, Combinations: strength.Combinations}
+		strengths[i] = graph.Strength{Name: strength.Name, Combinations: strength.Combinations, AAGUIDs: strength.AAGUIDs}
 	}
 	return strengths
 }

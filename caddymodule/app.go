@@ -4,6 +4,7 @@ package caddymodule
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -62,6 +63,7 @@ type App struct {
 	devices     deviceRules
 	countries   *geoip.Countries // nil: none configured
 	terms       []portal.Terms
+	makers      *x509.CertPool // of security keys, who are believed about them; nil: none
 	live        *live
 	released    bool // live was given back
 	sink        *sink
@@ -394,7 +396,7 @@ func (a *App) start() (*runtime, error) {
 // passkeys is that factor as it is configured.
 func (a *App) passkeys() webauthn.Factor {
 	if w := a.Factor.WebAuthn; w != nil {
-		return webauthn.Factor{RPID: w.RPID, DisplayName: w.DisplayName, RelatedOrigins: w.RelatedOrigins}
+		return webauthn.Factor{RPID: w.RPID, DisplayName: w.DisplayName, RelatedOrigins: w.RelatedOrigins, Roots: a.makers}
 	}
 	return webauthn.Factor{}
 }

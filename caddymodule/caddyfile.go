@@ -31,8 +31,7 @@ func init() {
 // than what was written.
 var notYet = map[string]bool{
 	"portal": true, "sender": true,
-	"strengths[].aaguids": true,
-	"factor.sms":          true, "factor.voice": true, "factor.email": true, "factor.push": true,
+	"factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
 	"users.ldap":          true,
 	"store.redis.cluster": true, "store.redis.sentinel": true,
 }
@@ -244,6 +243,7 @@ func (p *parser) text(field *string, example string) option {
 //			rp_id        <domain>
 //			display_name <text>
 //			related_origins <origin>…
+//			attestation_roots <file or folder>
 //		}
 //		factor recovery_codes
 //		help <text>
@@ -497,6 +497,8 @@ func (p *parser) factor(c *config.Config) option {
 			p.block(d, "factor.webauthn", map[string]option{
 				"rp_id":        p.text(&c.Factor.WebAuthn.RPID, "rp_id example.com"),
 				"display_name": p.text(&c.Factor.WebAuthn.DisplayName, `display_name "Example"`),
+
+				"attestation_roots": p.text(&c.Factor.WebAuthn.AttestationRoots, "attestation_roots /etc/caddy-mfa/makers"),
 
 				"related_origins": p.texts(&c.Factor.WebAuthn.RelatedOrigins, "related_origins https://hr.example.net"),
 			})

@@ -230,6 +230,7 @@ func (p *parser) strength(c *config.Config) option {
 		var out config.Strength
 		p.named(d, fmt.Sprintf("strengths[%d]", len(c.Strengths)), "strength codes {", &out.Name, map[string]option{
 			"combinations": p.texts(&out.Combinations, "combinations password,softwareOath fido2"),
+			"aaguids":      p.texts(&out.AAGUIDs, "aaguids cb69481e-8ff7-4039-93ec-0a2729a154a8"),
 		})
 		c.Strengths = append(c.Strengths, out)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/geoip"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
@@ -20,6 +21,14 @@ func (a *App) provisionPolicy() error {
 	m := a.model()
 	if err := a.importPolicies(&m); err != nil {
 		return err
+	}
+	if a.makers, err = a.readMakers(); err != nil {
+		return err
+	}
+	for _, s := range m.Strengths {
+		if len(s.AAGUIDs) > 0 && a.makers == nil {
+			return fmt.Errorf("authentication strength %q: %s", s.Name, config.NeedsRoots) // it was imported
+		}
 	}
 	for _, t := range m.Terms {
 		terms, err := portal.NewTerms(t, []byte(texts[t.Name]))
@@ -67,7 +76,7 @@ func (a *App) model() policy.Model {
 		})
 	}
 	for _, s := range a.Strengths {
-		m.Strengths = append(m.Strengths, policy.Strength{Name: s.Name, Combinations: s.Combinations})
+		m.Strengths = append(m.Strengths, policy.Strength{Name: s.Name, Combinations: s.Combinations, AAGUIDs: s.AAGUIDs})
 	}
 	for _, t := range a.Terms {
 		m.Terms = append(m.Terms, policy.Terms{Name: t.Name, Version: t.Version})

@@ -188,6 +188,10 @@ type WebAuthn struct {
 	// Origins outside of the domain that its passkeys are good for too: https, host, and port if it isn't 443. Browsers ask the domain
 	// itself for this list, at /.well-known/webauthn. Needs rp_id. Default: none.
 	RelatedOrigins []string `json:"related_origins,omitempty"`
+
+	// File or folder of certificates (PEM) of the makers of security keys who are believed about what they have made. With it, browsers
+	// are asked for the maker's attestation when a passkey is registered. Required with aaguids in a strength. Default: nobody is asked.
+	AttestationRoots string `json:"attestation_roots,omitempty"`
 }
 
 // RecoveryCodes has no settings. There are ten, made when a first factor is registered.

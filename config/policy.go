@@ -144,6 +144,10 @@ type Strength struct {
 
 	// Graph's words, joined by commas: fido2, or password,softwareOath. At least one is required.
 	Combinations []string `json:"combinations"`
+
+	// The models of security keys that count as fido2, by AAGUID, if their makers vouch for them: see factor.webauthn.attestation_roots,
+	// which is required then. Default: every passkey.
+	AAGUIDs []string `json:"aaguids,omitempty"`
 }
 
 // DeviceRules say which client certificates, that Caddy has verified, belong to which devices.

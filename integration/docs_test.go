@@ -127,7 +127,7 @@ func newOffice(t *testing.T) *office {
 	const secret = " secret of more than thirty-two bytes"
 	for name, text := range map[string]string{
 		"users.yaml": exampleUsers, "partners.yaml": "users: {}\n", "htpasswd": exampleHtpasswd, "groups": "staff: alice\n", "mfa": "a new" + secret, "mfa-2025": "an old" + secret, "redis": "a password", "hr": "svc-hr:a password", "redis-ca.pem": certificate(t),
-		"devices-ca.pem": certificate(t), "house-rules.md": "# House rules\n\nBe kind.\n", "names.yaml": "11111111-1111-1111-1111-111111111111: group:Finance\n",
+		"devices-ca.pem": certificate(t), "makers": certificate(t), "house-rules.md": "# House rules\n\nBe kind.\n", "names.yaml": "11111111-1111-1111-1111-111111111111: group:Finance\n",
 		"policies/mfa.json": examplePolicy,
 	} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(o.dir, name)), 0o700); err != nil {

@@ -230,7 +230,17 @@ type credentialRecord struct {
 	Starts   time.Time  `json:"starts,omitzero"`
 	Expires  time.Time  `json:"expires,omitzero"`
 	RP       string     `json:"rp,omitempty"`
+	Model    string     `json:"model,omitempty"`
 	Sealed   []byte     `json:"sealed"`
+}
+
+// sealedFor is whose a factor's data is. A model that somebody vouched for belongs to it: it can't be given to another passkey.
+func sealedFor(id mfa.UserID, c mfa.Credential) []string {
+	owner := []string{id.String(), c.ID, string(c.Method)}
+	if c.Model != "" {
+		owner = append(owner, c.Model)
+	}
+	return owner
 }
 
 var errForeign = errors.New("record was written by another version of caddy-mfa, or damaged")
@@ -252,9 +262,9 @@ func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Accoun
 			if err = json.Unmarshal(r.Value, &kept); err != nil {
 				break
 			}
-			c := mfa.Credential{ID: credentialID, Method: kept.Method, Name: kept.Name, Added: kept.Added, LastUsed: kept.LastUsed, Starts: kept.Starts, Expires: kept.Expires, RP: kept.RP}
+			c := mfa.Credential{ID: credentialID, Method: kept.Method, Name: kept.Name, Added: kept.Added, LastUsed: kept.LastUsed, Starts: kept.Starts, Expires: kept.Expires, RP: kept.RP, Model: kept.Model}
 			if sealer != nil {
-				if c.Data, err = sealer.Open(kept.Sealed, id.String(), credentialID, string(kept.Method)); err != nil {
+				if c.Data, err = sealer.Open(kept.Sealed, sealedFor(id, c)...); err != nil {
 					break
 				}
 				a.read.stale[c.ID] = sealer.Stale(kept.Sealed)
@@ -321,9 +331,9 @@ func (a *Account) changes(sealer *seal.Sealer, now time.Time) (changes []store.C
 		if existed && same(before, c) && !a.read.stale[c.ID] {
 			continue
 		}
-		notify = notify || !existed || before.Method != c.Method || !before.Starts.Equal(c.Starts) || !before.Expires.Equal(c.Expires) || before.RP != c.RP
-		sealed := sealer.Seal(c.Data, a.ID.String(), c.ID, string(c.Method))
-		if err := put(credentialPrefix+c.ID, credentialRecord{c.Method, c.Name, c.Added, c.LastUsed, c.Starts, c.Expires, c.RP, sealed}, c.Expires); err != nil {
+		notify = notify || !existed || before.Method != c.Method || !before.Starts.Equal(c.Starts) || !before.Expires.Equal(c.Expires) || before.RP != c.RP || before.Model != c.Model
+		sealed := sealer.Seal(c.Data, sealedFor(a.ID, c)...)
+		if err := put(credentialPrefix+c.ID, credentialRecord{c.Method, c.Name, c.Added, c.LastUsed, c.Starts, c.Expires, c.RP, c.Model, sealed}, c.Expires); err != nil {
 			return nil, false, err
 		}
 	}
@@ -379,5 +389,5 @@ func (s State) equal(other State) bool {
 
 func same(x, y mfa.Credential) bool {
 	return x.Method == y.Method && x.Name == y.Name && x.Added.Equal(y.Added) && x.LastUsed.Equal(y.LastUsed) &&
-		x.Starts.Equal(y.Starts) && x.Expires.Equal(y.Expires) && x.RP == y.RP && bytes.Equal(x.Data, y.Data)
+		x.Starts.Equal(y.Starts) && x.Expires.Equal(y.Expires) && x.RP == y.RP && x.Model == y.Model && bytes.Equal(x.Data, y.Data)
 }

@@ -30,6 +30,9 @@ type Credential struct {
 	// RP is the relying party that a passkey is good for: a host, or a domain above hosts. Empty: it is good everywhere.
 	RP string
 
+	// Model is the AAGUID of a security key's model, if its maker has vouched for it at registration. Empty: nobody has.
+	Model string
+
 	// Data belongs to the factor: keys, hashes, counters. It is sealed wherever it is kept.
 	Data []byte
 }

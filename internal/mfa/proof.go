@@ -25,6 +25,9 @@ type Proof struct {
 	At         time.Time `json:"at"`
 	Credential string    `json:"credential,omitempty"` // id of the credential it was proven with; empty for a password
 
+	// Model is that of the credential, see Credential.Model.
+	Model string `json:"model,omitempty"`
+
 	// Reusable says that the answer can be given again: a temporary access pass that is good for more than one sign-in.
 	Reusable bool `json:"reusable,omitempty"`
 

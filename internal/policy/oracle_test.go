@@ -141,6 +141,9 @@ func (o oracle) lets(f *Facts) bool {
 			controls = append(controls, code || passkey || pass || recovery)
 		case PhishingResistantStrength:
 			controls = append(controls, passkey)
+		case "keys of one model":
+			p, _ := f.Proofs.Latest(mfa.Passkey)
+			controls = append(controls, passkey && p.Model == modelA)
 		case "codes":
 			controls = append(controls, code)
 		}

@@ -124,7 +124,20 @@ func (s *Set) Explain(f *Facts) (Decision, []Result) {
 	return s.decide(f, results), results
 }
 
+// withModels adds to what he could prove what his security keys are.
+func (s *Set) withModels(f *Facts) *Facts {
+	if len(s.models) == 0 || len(f.Models) == 0 {
+		return f
+	}
+	with := *f
+	for _, model := range f.Models {
+		with.Methods |= s.modelBits(model)
+	}
+	return &with
+}
+
 func (s *Set) decide(f *Facts, results []Result) Decision {
+	f = s.withModels(f)
 	if refused := refusal(f); refused != "" {
 		s.notAsked(results)
 		return Decision{Action: Block, Reason: refused}
@@ -246,7 +259,15 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 // one that he may have lost.
 func recovering(ps mfa.Proofs) bool {
 	code, ok := ps.Latest(mfa.RecoveryCode)
-	return ok && proven(ps, code.At, code.At)&secondFactors&^recoverySet == 0
+	if !ok {
+		return false
+	}
+	for _, p := range ps {
+		if !p.At.Before(code.At) && MethodsOf(p.Method, p.Reusable)&secondFactors&^recoverySet != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // reachable says whether the person could meet a requirement with what he has, or could register for it.
@@ -275,6 +296,9 @@ func (s *Set) newMethods() (ms Methods) {
 	}
 	for _, m := range s.Registrable {
 		ms |= MethodsOf(m, false)
+		if m == mfa.Passkey && len(s.models) > 0 {
+			ms |= modelSets
+		}
 	}
 	return ms
 }

@@ -62,6 +62,7 @@ func (s *Set) decideAction(f *Facts, action UserAction, results []Result) Decisi
 		s.notAsked(results)
 		return Decision{Action: Block, Reason: refused}
 	}
+	f = s.withModels(f)
 	facts := *f
 	facts.Application, facts.UserAction = "", action
 	if len(s.policies) == 0 {

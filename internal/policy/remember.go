@@ -21,7 +21,7 @@ func administrator(u *mfa.User) bool { return len(u.Roles) > 0 }
 
 // have gives what was proven and counts, a remembered browser included.
 func (s *Set) have(f *Facts, out *outcome) Methods {
-	return proven(f.Proofs, out.password, out.second) | s.remembered(f, out, s.rememberFor(f))
+	return s.proven(f.Proofs, out.password, out.second) | s.remembered(f, out, s.rememberFor(f))
 }
 
 // rememberFor is for how long a browser is remembered for somebody. Who has a setting of his own is bound by what is said of that too.

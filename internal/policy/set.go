@@ -51,10 +51,11 @@ type Set struct {
 	users  index // by principal
 	target index // by application or user action
 
-	trusted *bart.Lite   // every trusted range; nil: none
-	offices *bart.Lite   // trusted ranges of the per-user setting; nil: none
-	allowed combinations // that the per-user setting accepts; nil: every one
-	enabled bitset       // policies that are enforced
+	trusted *bart.Lite        // every trusted range; nil: none
+	offices *bart.Lite        // trusted ranges of the per-user setting; nil: none
+	models  []map[string]bool // of each strength that names some
+	allowed combinations      // that the per-user setting accepts; nil: every one
+	enabled bitset            // policies that are enforced
 
 	// Places of enforced policies that block whatever the client is, and of those that concern all users and that no legacy client meets.
 	blocking, everybody []int
@@ -168,12 +169,29 @@ func (c *compiler) names() {
 		if !ok {
 			c.wrong("authentication strength %q: its combinations %q must be made of %s", strength.Name, strength.Combinations, strings.Join(Modes(), ", "))
 		}
+		if len(strength.AAGUIDs) > 0 {
+			sets = c.withModels(strength, sets)
+		}
 		c.strengths[strength.Name] = sets
 	}
 	c.strengths[MFAStrength] = append(c.strengths[MFAStrength], passwordSet|recoverySet) // it leads to registration, see recovering
 	for _, t := range c.set.Terms {
 		c.terms[t.Name] = t
 	}
+}
+
+// withModels has passkeys count only if they are of a strength's models.
+func (c *compiler) withModels(strength Strength, sets combinations) combinations {
+	if len(c.set.models) == MaxModelStrengths {
+		c.wrong("authentication strength %q: at most %d strengths can name models of security keys", strength.Name, MaxModelStrengths)
+		return sets
+	}
+	models := map[string]bool{}
+	for _, aaguid := range strength.AAGUIDs {
+		models[aaguid] = true
+	}
+	c.set.models = append(c.set.models, models)
+	return sets.withModels(1 << (32 + len(c.set.models) - 1))
 }
 
 func (c *compiler) compile(i, words int) {

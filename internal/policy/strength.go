@@ -8,8 +8,15 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 )
 
-// Methods is a set of authentication methods. The zero Methods is empty.
-type Methods uint32
+// Methods is a set of authentication methods. The zero Methods is empty. Above Graph's modes there is a bit for each strength that
+// names models of security keys: a passkey that is of one of these.
+type Methods uint64
+
+// MaxModelStrengths is how many strengths can name models.
+const MaxModelStrengths = 32
+
+// modelSets are the bits for models.
+const modelSets = Methods(1<<MaxModelStrengths-1) << 32
 
 // modes are Graph's authenticationMethodModes, and, last, what is no method there: recovery codes and remembered browsers. The place in this list is
 // the bit in a set.
@@ -77,12 +84,37 @@ func MethodsOf(m mfa.Method, reusable bool) Methods {
 // Has says whether the method is in the set.
 func (ms Methods) Has(m mfa.Method) bool {
 	of := MethodsOf(m, false) | MethodsOf(m, true)
+	if m == mfa.Passkey {
+		of |= modelSets
+	}
 	return ms&of != 0
+}
+
+// OfModels says whether passkeys are in the set, and only those of some models.
+func (ms Methods) OfModels() bool { return ms&modelSets != 0 && ms&passkeySet == 0 }
+
+// Serves says whether a passkey of this model (empty: nobody has vouched for any) is in a set that these policies ask for.
+func (s *Set) Serves(ms Methods, model string) bool { return ms&(passkeySet|s.modelBits(model)) != 0 }
+
+// modelBits are those of the strengths that name a model.
+func (s *Set) modelBits(model string) (ms Methods) {
+	if model == "" {
+		return 0
+	}
+	for i, models := range s.models {
+		if models[model] {
+			ms |= 1 << (32 + i)
+		}
+	}
+	return ms
 }
 
 // String writes Graph's words, separated by commas.
 func (ms Methods) String() string {
 	var words []string
+	if ms.OfModels() {
+		ms |= passkeySet
+	}
 	for i, mode := range modes {
 		if ms&(1<<i) != 0 {
 			words = append(words, mode)
@@ -92,14 +124,14 @@ func (ms Methods) String() string {
 }
 
 // proven gives what was proven at password or later, and second factors at second or later.
-func proven(ps mfa.Proofs, password, second time.Time) (ms Methods) {
+func (s *Set) proven(ps mfa.Proofs, password, second time.Time) (ms Methods) {
 	for _, p := range ps {
 		since := second
 		if p.Method == mfa.Password {
 			since = password
 		}
 		if !p.At.Before(since) {
-			ms |= MethodsOf(p.Method, p.Reusable)
+			ms |= MethodsOf(p.Method, p.Reusable) | s.modelBits(p.Model)
 		}
 	}
 	return ms
@@ -123,6 +155,9 @@ var secondFactors = ^(passwordSet | rememberedSet)
 type Strength struct {
 	Name         string
 	Combinations []string // Graph's words joined by commas: password,softwareOath
+
+	// AAGUIDs are the models of security keys that count as fido2, in lower case. Empty: every passkey does.
+	AAGUIDs []string
 }
 
 // The built-in strengths. Each contains the next.
@@ -134,14 +169,14 @@ const (
 
 // BuiltInStrengths are those that nobody has to define. Source: Entra's list of built-in authentication strengths.
 var BuiltInStrengths = []Strength{
-	{MFAStrength, []string{
+	{Name: MFAStrength, Combinations: []string{
 		"windowsHelloForBusiness", "fido2", "x509CertificateMultiFactor", "deviceBasedPush", "temporaryAccessPassOneTime", "temporaryAccessPassMultiUse",
 		"password,microsoftAuthenticatorPush", "password,softwareOath", "password,hardwareOath", "password,sms", "password,voice",
 		"federatedMultiFactor", "microsoftAuthenticatorPush,federatedSingleFactor", "softwareOath,federatedSingleFactor",
 		"hardwareOath,federatedSingleFactor", "sms,federatedSingleFactor", "voice,federatedSingleFactor",
 	}},
-	{PasswordlessStrength, []string{"windowsHelloForBusiness", "fido2", "x509CertificateMultiFactor", "deviceBasedPush"}},
-	{PhishingResistantStrength, []string{"windowsHelloForBusiness", "fido2", "x509CertificateMultiFactor"}},
+	{Name: PasswordlessStrength, Combinations: []string{"windowsHelloForBusiness", "fido2", "x509CertificateMultiFactor", "deviceBasedPush"}},
+	{Name: PhishingResistantStrength, Combinations: []string{"windowsHelloForBusiness", "fido2", "x509CertificateMultiFactor"}},
 }
 
 // combinations are the sets of a strength.
@@ -161,6 +196,17 @@ func compileStrength(s Strength) (sets combinations, ok bool) {
 		sets = append(sets, set)
 	}
 	return sets, len(sets) > 0
+}
+
+// withModels has a passkey count only if it is of the models that stand for a bit.
+func (cs combinations) withModels(bit Methods) combinations {
+	out := slices.Clone(cs)
+	for i, c := range out {
+		if c&passkeySet != 0 {
+			out[i] = c&^passkeySet | bit
+		}
+	}
+	return out
 }
 
 // meets says whether what was proven holds one of the combinations.

@@ -101,6 +101,8 @@ func (v *visit) showRegister(st signin.State, status int, prepare func(*page)) {
 	switch {
 	case st.Decision.Reason == policy.RecoveryUsed:
 		data.Lead, data.Found = "register.lead_replace", true
+	case st.Step == signin.Register && st.Decision.Methods.OfModels():
+		data.Lead = "register.lead_model"
 	case st.Account.Registered() && st.Step == signin.Register:
 		data.Lead = "register.lead_stronger"
 	case st.Account.Registered():

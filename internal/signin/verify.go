@@ -29,7 +29,12 @@ func (s *Service) BeginVerification(ctx context.Context, c Client, sessionID str
 	if err != nil {
 		return st, mfa.Challenge{}, err
 	}
-	challenge, err := factor.BeginVerification(st.User, c.site(), a.CredentialsOf(method), c.Now)
+	credentials := a.CredentialsOf(method)
+	if st.Step == Verify && method == mfa.Passkey {
+		// Those that would do: of a model, where policy asks for one.
+		credentials = slices.DeleteFunc(credentials, func(c mfa.Credential) bool { return !s.Policy.Serves(st.Decision.Methods, c.Model) })
+	}
+	challenge, err := factor.BeginVerification(st.User, c.site(), credentials, c.Now)
 	if err != nil {
 		return st, mfa.Challenge{}, fmt.Errorf("beginning verification: %w", err)
 	}
@@ -89,7 +94,7 @@ func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method
 	s.audit(c, audit.Event{Type: audit.FactorAccepted, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: method, Credential: used.ID})
 	s.noteOwner(ctx, c, st.User.ID, used)
 
-	proof := mfa.Proof{Method: method, At: c.Now, Credential: used.ID}
+	proof := mfa.Proof{Method: method, At: c.Now, Credential: used.ID, Model: used.Model}
 	// A pass for one sign-in has ended with this one.
 	proof.Reusable = method == mfa.TemporaryAccessPass && c.Now.Before(used.Expires)
 	before := st
