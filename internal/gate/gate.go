@@ -189,6 +189,9 @@ func Facts(user *mfa.User, a *account.Account, s *mfa.Session, proofs mfa.Proofs
 		case c.Method == mfa.RecoveryCode && !f.Registered: // they stand in for a factor that was lost
 		default:
 			f.Methods |= policy.MethodsOf(c.Method, true) | policy.MethodsOf(c.Method, false)
+			if account.Proves(c, mfa.Voice) {
+				f.Methods |= policy.MethodsOf(mfa.Voice, false)
+			}
 			if p, ok := proofs.Latest(c.Method); ok && c.Method == mfa.TemporaryAccessPass && !p.At.Before(c.Added) {
 				// Which of the two kinds of pass it is can be told once it was used.
 				f.Methods &^= policy.MethodsOf(c.Method, !p.Reusable)

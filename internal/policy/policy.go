@@ -116,6 +116,7 @@ func (s *Set) Explain(f *Facts) (Decision, []Result) {
 }
 
 func (s *Set) decide(f *Facts, results []Result) Decision {
+	f = s.couldProve(f)
 	if refused := refusal(f); refused != "" {
 		s.notAsked(results)
 		return Decision{Action: Block, Reason: refused}
@@ -254,9 +255,24 @@ func (s *Set) newMethods() (ms Methods) {
 		return totpSet
 	}
 	for _, m := range s.Registrable {
-		ms |= MethodsOf(m, false)
+		if s.Registers(m) {
+			ms |= MethodsOf(m, false)
+		}
 	}
 	return ms
+}
+
+// Registers says whether a method that can be registered may be: codes that are sent, while security defaults are off.
+func (s *Set) Registers(m mfa.Method) bool { return s.Defaults.Off || MethodsOf(m, false)&sentSet == 0 }
+
+// couldProve takes out of the facts the methods whose codes can't be sent.
+func (s *Set) couldProve(f *Facts) *Facts {
+	if f.Methods&sentSet&^s.usable == 0 {
+		return f
+	}
+	without := *f
+	without.Methods &^= sentSet &^ s.usable
+	return &without
 }
 
 // askMFA says how the person gets to what is demanded: by proving what he has, by registering what he lacks, or not at all.

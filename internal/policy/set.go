@@ -24,8 +24,12 @@ type Model struct {
 	Strengths    []Strength // beside the built-in ones
 	Terms        []Terms
 
-	// Registrable are the methods that people can register. Empty: the authenticator app.
+	// Registrable are the methods that people can register. Empty: the authenticator app. Codes that are sent are not among them while
+	// security defaults are on: who has registered his phone before goes on using it.
 	Registrable []mfa.Method
+
+	// Sent are the methods whose codes can be sent, of SMS, Voice and Email. What somebody has registered of the others is no use to him.
+	Sent []mfa.Method
 }
 
 // SecurityDefaults asks every user for a second factor, in every application.
@@ -54,6 +58,7 @@ type Set struct {
 	offices *bart.Lite   // trusted ranges of the per-user setting; nil: none
 	allowed combinations // that the per-user setting accepts; nil: every one
 	enabled bitset       // policies that are enforced
+	usable  Methods      // of sentSet: those whose codes can be sent
 	needs   Inputs
 }
 
@@ -105,6 +110,9 @@ func New(m Model) (*Set, error) {
 		s.offices, s.needs.Address = table(m.PerUser.TrustedRanges), true
 	}
 	s.restrictPerUser()
+	for _, method := range m.Sent {
+		s.usable |= MethodsOf(method, false)
+	}
 	s.needs.Address = s.needs.Address || len(m.Registration.From) > 0
 	return s, errors.Join(c.problems...)
 }

@@ -32,6 +32,9 @@ const (
 var (
 	passkeySet  = methodSet("fido2")
 	recoverySet = methodSet(recoveryMode)
+
+	// sentSet are the methods whose codes are sent.
+	sentSet = methodSet("sms") | methodSet("voice") | methodSet("email")
 )
 
 // Modes lists the words that a combination is made of.
@@ -56,6 +59,12 @@ func MethodsOf(m mfa.Method, reusable bool) Methods {
 		return totpSet
 	case mfa.Passkey:
 		return passkeySet // user verification is required of every one
+	case mfa.SMS:
+		return methodSet("sms")
+	case mfa.Voice:
+		return methodSet("voice")
+	case mfa.Email:
+		return methodSet("email")
 	case mfa.TemporaryAccessPass:
 		if reusable {
 			return passSet
