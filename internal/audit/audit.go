@@ -23,6 +23,8 @@ const (
 	FactorThrottled     Type = "factor_throttled"
 	FactorRegistered    Type = "factor_registered"
 	FactorRemoved       Type = "factor_removed"
+	CodeSent            Type = "code_sent"     // by the gateway accepted, or under way
+	CodeNotSent         Type = "code_not_sent" // the reason says why
 	RegistrationRefused Type = "registration_refused"
 	RegistrationLater   Type = "registration_postponed"
 	RecoveryCodesMade   Type = "recovery_codes_made"

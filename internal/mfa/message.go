@@ -31,7 +31,7 @@ type Message struct {
 	Language string // BCP 47, of the words below
 
 	Subject string // of a mail
-	Text    string // what a text message or a mail says, or a call reads out once
+	Text    string // what a text message or a mail says, or a call reads out: in that, digit by digit, and twice
 	HTML    string // of a mail
 }
 

@@ -159,6 +159,6 @@ func (s *Service) firstSignIn(ctx context.Context, c Client, user *mfa.User) (*a
 		if !s.Policy.Defaults.Off && a.State.GraceStarted.IsZero() {
 			a.State.GraceStarted = c.Now
 		}
-		return nil
+		return s.knowPhone(a, user, c.Now)
 	})
 }

@@ -73,7 +73,7 @@ func (s *Service) Overview(ctx context.Context, st State, now time.Time) (Overvi
 	if err != nil {
 		return Overview{}, err
 	}
-	o := Overview{Factors: slices.Concat(a.CredentialsOf(mfa.Passkey), a.CredentialsOf(mfa.TOTP))}
+	o := Overview{Factors: a.Factors()}
 	for i := range o.Factors {
 		o.Factors[i].Data = nil
 	}

@@ -207,6 +207,18 @@ func (f Factor) FinishRegistration(state []byte, has []mfa.Credential, answer st
 	return f.credential(data{s.To, s.Made}, now)
 }
 
+// SentTo is where a code of a registration was sent.
+func SentTo(ch mfa.Challenge) (string, error) {
+	var s sent
+	if err := json.Unmarshal(ch.State, &s); err != nil {
+		return "", fmt.Errorf("reading what was sent: %w", err)
+	}
+	if s.To == "" || s.Credential != "" {
+		return "", errAddress
+	}
+	return s.To, nil
+}
+
 var errAddress = errors.New("a code is sent to an address, and there is none")
 
 // BeginRegistration refuses: NewCode is told the address.
