@@ -3,6 +3,7 @@
 package passcode
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -42,8 +43,10 @@ func New(method mfa.Method, prefixes []string) Factor { return Factor{method, pr
 type data struct {
 	To string `json:"to"` // number as in E.164, or mail address
 
-	// Used is when the newest code was made that was accepted: neither it nor an older one is again.
+	// Used is when the newest code was made that was accepted, and Salt tells that one from others of the same moment: neither it nor
+	// an older one is accepted again.
 	Used time.Time `json:"used,omitzero"`
+	Salt []byte    `json:"salt,omitempty"`
 }
 
 // sent is what is kept of a code until it is typed. Six digits can be tried out whatever the hash: what keeps them is that this is
@@ -175,10 +178,10 @@ func (f Factor) FinishVerification(state []byte, credentials []mfa.Credential, a
 		if d.To != s.To {
 			break // it has another number by now
 		}
-		if !s.Made.After(d.Used) {
+		if s.Made.Before(d.Used) || bytes.Equal(s.Digest.Salt, d.Salt) {
 			return mfa.Credential{}, mfa.ErrReplayed
 		}
-		d.Used = s.Made
+		d.Used, d.Salt = s.Made, s.Digest.Salt
 		if c.Data, err = json.Marshal(d); err != nil {
 			return mfa.Credential{}, err
 		}
@@ -204,7 +207,7 @@ func (f Factor) FinishRegistration(state []byte, has []mfa.Credential, answer st
 			return mfa.Credential{}, mfa.ErrReplayed
 		}
 	}
-	return f.credential(data{s.To, s.Made}, now)
+	return f.credential(data{s.To, s.Made, s.Digest.Salt}, now)
 }
 
 // SentTo is where a code of a registration was sent.
