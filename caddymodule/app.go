@@ -59,6 +59,7 @@ type App struct {
 	devices     deviceRules
 	countries   *geoip.Countries // nil: none configured
 	terms       []portal.Terms
+	senders     map[string]senderModule
 	live        *live
 	released    bool // live was given back
 	sink        *sink
@@ -144,6 +145,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.directories = append(a.directories, dir)
 	}
 	var err error
+	if err = a.provisionSenders(); err != nil {
+		return err
+	}
 	if err = a.provisionPolicy(); err != nil {
 		return err
 	}
@@ -285,6 +289,8 @@ func (a *App) start() (*runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	replaced := make(chan struct{})
+	codes, courier := a.passcodes(replaced)
 	service := &signin.Service{
 		Gate: g, Users: dirs, Accounts: accountService, Sessions: sessionManager,
 		Pending: signin.NewPending(sessions, keys), Passwords: passwords, Strangers: strangers(), Policy: rules, Generation: generation,
@@ -293,6 +299,10 @@ func (a *App) start() (*runtime, error) {
 			mfa.Passkey: passkeys, mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},
 		},
 		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
+		Messages: a.messages(), Courier: courier, Compose: texts.Compose,
+	}
+	for _, f := range codes {
+		service.Registrars, service.Factors[f.Method()] = append(service.Registrars, f), f
 	}
 	pages, err := portal.New(portal.Portal{
 		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Help: a.Help, Terms: a.terms, Log: a.slog,
@@ -338,6 +348,10 @@ func (a *App) start() (*runtime, error) {
 	if a.signIns != nil {
 		rt.done.Go(func() { a.signIns.Run(running) })
 	}
+	rt.done.Go(func() {
+		<-running.Done()
+		close(replaced)
+	})
 	rt.done.Go(func() { a.lint(running, rt.admin) })
 	rt.done.Go(func() {
 		rt.connections.Run(running, []store.Store{sessions, accounts}, func(ctx context.Context, c *session.Connection, now time.Time) bool {

@@ -97,6 +97,9 @@ var (
 	signInsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_mfa_sign_ins_total", Help: "Sign-ins that came to an end, by result.",
 	}, []string{"result"})
+	messagesTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_mfa_messages_total", Help: "Attempts to send a code, by method, sender and result.",
+	}, []string{"method", "sender", "result"})
 	signInsDropped = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "caddy_mfa_sign_in_log_dropped_total", Help: "Sign-ins that could not be kept in the sign-in log.",
 	})
@@ -169,7 +172,7 @@ func registerMetrics(r *prometheus.Registry) error {
 	if r == nil {
 		return nil
 	}
-	for _, c := range append([]prometheus.Collector{requestsTotal, eventsTotal, signInsTotal, policyResultsTotal, signInsDropped}, gauges()...) {
+	for _, c := range append([]prometheus.Collector{requestsTotal, eventsTotal, signInsTotal, policyResultsTotal, signInsDropped, messagesTotal}, gauges()...) {
 		if err := r.Register(c); err != nil && !errors.As(err, &prometheus.AlreadyRegisteredError{}) {
 			return err
 		}

@@ -130,6 +130,7 @@ func (c *Config) Validate() Problems {
 		ps.add("security_defaults.off", "security defaults are off, and yet have a grace period; take one of the two out")
 	}
 	c.validatePolicy(&ps)
+	c.validateSenders(&ps)
 
 	c.SignInLog.validate(&ps)
 	return ps

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/platform"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -17,6 +18,7 @@ type accountPage struct {
 	Session   string
 	Factors   []mfa.Credential
 	Removable bool
+	Fixed     string // id of the factor that the directory says
 	MayAdd    bool
 	CodesLeft int
 	FewCodes  bool
@@ -69,6 +71,9 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 		page: pg, Session: st.Current.Session.ID, Factors: overview.Factors, Removable: len(overview.Factors) > 1,
 		MayAdd:    len(overview.Factors) > 0 || st.Decision.Offer,
 		CodesLeft: overview.RecoveryCodes, FewCodes: overview.RecoveryCodes <= fewCodes,
+	}
+	if st.User.Phone != "" {
+		data.Fixed = account.DirectoryPhone
 	}
 	for _, s := range overview.Sessions {
 		row := sessionRow{

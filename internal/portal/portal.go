@@ -179,6 +179,7 @@ func (v *visit) open(token string) {
 		Session:   session.CookieValue(v.r, session.CookieName, v.f.HTTPS),
 		Browser:   session.CookieValue(v.r, session.BrowserCookieName, v.f.HTTPS),
 		Reference: v.f.Reference, Now: v.f.Now,
+		Language: session.CookieValue(v.r, session.LanguageCookieName, v.f.HTTPS), Wishes: v.r.Header.Get("Accept-Language"),
 	}
 }
 
