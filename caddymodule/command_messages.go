@@ -13,10 +13,7 @@ import (
 
 func messagesCommand() *cobra.Command {
 	s := &server{}
-	c := &cobra.Command{
-		Use: "messages", Short: "Say how many codes were sent today, stop them, start them again", Args: noSuchCommand,
-		Long: "Without more words: whether codes are sent, and how many were in the day that is running.",
-	}
+	c := group("messages", "Codes that the running server sends")
 	s.flags(c)
 	show := func(c *cobra.Command) error {
 		var u throttle.MessageUse
@@ -35,7 +32,9 @@ func messagesCommand() *cobra.Command {
 			fmt.Fprintln(w, ".")
 		})
 	}
-	c.RunE = run(func(c *cobra.Command, _ []string) error { return show(c) })
+	now := &cobra.Command{Use: "show", Short: "Say whether codes are sent, and how many were in the day that is running", Args: cobra.NoArgs}
+	now.RunE = run(func(c *cobra.Command, _ []string) error { return show(c) })
+	c.AddCommand(now)
 	for _, do := range []struct{ use, short string }{
 		{"stop", "Send no codes any more, on any machine, until `start`"}, {"start", "Send codes again"},
 	} {
