@@ -64,6 +64,7 @@ type App struct {
 	countries   *geoip.Countries // nil: none configured
 	terms       []portal.Terms
 	makers      *x509.CertPool // of security keys, who are believed about them; nil: none
+	senders     map[string]senderModule
 	live        *live
 	released    bool // live was given back
 	sink        *sink
@@ -147,6 +148,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.directories = append(a.directories, dir)
 	}
 	var err error
+	if err = a.provisionSenders(); err != nil {
+		return err
+	}
 	if err = a.provisionPolicy(); err != nil {
 		return err
 	}
@@ -311,6 +315,9 @@ func (a *App) start() (*runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	replaced := make(chan struct{})
+	codes, courier := a.passcodes(replaced)
+	messages := a.messages()
 	service := &signin.Service{
 		Gate: g, Users: dirs, Accounts: accountService, Sessions: sessionManager,
 		Pending: signin.NewPending(sessions, keys), Passwords: passwords, Strangers: strangers(), Policy: rules, Generation: generation,
@@ -320,6 +327,10 @@ func (a *App) start() (*runtime, error) {
 		},
 		Keys: machineKeys, Upstreams: a.perUserUpstreams(), Invitations: signin.NewInvitations(accounts, keys), Owners: signin.NewOwners(accounts),
 		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
+		Messages: messages, Courier: courier, Compose: texts.Compose,
+	}
+	for _, f := range codes {
+		service.Registrars, service.Factors[f.Method()] = append(service.Registrars, f), f
 	}
 	g.Passwords = service
 	if a.signIns != nil {
@@ -355,7 +366,7 @@ func (a *App) start() (*runtime, error) {
 	rt := &runtime{
 		gate: g, portal: pages, signin: service, connections: a.live.connections, sink: a.sink,
 		admin: &admin.Service{
-			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
+			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Messages: messages, Generation: generation, Sink: a.sink,
 			Policy: rules, Applications: a.applications(), Country: a.country, Upstreams: a.perUserUpstreams(),
 			PerUserNoEffect: perUserNoEffect(rules), Keys: machineKeys, KeyThrottle: machineKeys.Throttle,
 		},
@@ -384,6 +395,10 @@ func (a *App) start() (*runtime, error) {
 	if a.signIns != nil {
 		rt.done.Go(func() { a.signIns.Run(running) })
 	}
+	rt.done.Go(func() {
+		<-running.Done()
+		close(replaced)
+	})
 	rt.done.Go(func() { a.lint(running, rt.admin) })
 	rt.done.Go(func() {
 		rt.connections.Run(running, []store.Store{sessions, accounts}, func(ctx context.Context, c *session.Connection, now time.Time) bool {

@@ -30,8 +30,8 @@ func init() {
 // notYet are words of the configuration whose time has not come. They are refused by name: ignoring them would be weaker
 // than what was written.
 var notYet = map[string]bool{
-	"portal": true, "sender": true,
-	"factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
+	"portal":              true,
+	"factor.push":         true,
 	"users.ldap":          true,
 	"store.redis.cluster": true, "store.redis.sentinel": true,
 }
@@ -100,9 +100,9 @@ type option func(d *caddyfile.Dispenser)
 
 // repeatable options may stand several times in their block.
 var repeatable = map[string]bool{
-	"secret": true, "users": true, "factor": true,
+	"secret": true, "users": true, "factor": true, "sender": true,
 	"policy": true, "policies": true, "named_location": true, "strength": true, "device_rule": true, "terms": true,
-	"named_locations[].ranges": true, "per_user_mfa.trusted_ranges": true,
+	"named_locations[].ranges": true, "per_user_mfa.trusted_ranges": true, "senders[].header": true,
 	"service_token": true, "application.legacy_auth": true, "application.legacy_exception": true, "application.legacy_exceptions[].from": true,
 }
 
@@ -246,6 +246,10 @@ func (p *parser) text(field *string, example string) option {
 //			attestation_roots <file or folder>
 //		}
 //		factor recovery_codes
+//		factor sms|voice|email {   # see sentFactor
+//			sender <name>…
+//		}
+//		…                          # see senderOptions
 //		help <text>
 //		security_defaults [off] {
 //			registration_grace <duration> [until <day>]
@@ -281,6 +285,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	}
 	maps.Copy(options, p.policyOptions(c))
 	maps.Copy(options, p.machineOptions(c))
+	maps.Copy(options, p.senderOptions(c))
 	p.block(d, "", options)
 	if p.shared != "" && len(c.Secret) == 0 && !p.failed["secret"] {
 		p.mistakes = append(p.mistakes, p.shared+": "+needsSecret)
@@ -505,8 +510,14 @@ func (p *parser) factor(c *config.Config) option {
 		case kind == "recovery_codes":
 			c.Factor.RecoveryCodes = &config.RecoveryCodes{}
 			p.end(d)
+		case kind == "sms":
+			p.sentFactor(d, kind, &c.Factor.SMS)
+		case kind == "voice":
+			p.sentFactor(d, kind, &c.Factor.Voice)
+		case kind == "email":
+			p.sentFactor(d, kind, &c.Factor.Email)
 		default:
-			p.wrong(d, "there is no factor %q; want `totp`, `webauthn` or `recovery_codes`", kind)
+			p.wrong(d, "there is no factor %q; want `totp`, `webauthn`, `sms`, `voice`, `email` or `recovery_codes`", kind)
 		}
 	}
 }

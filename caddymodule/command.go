@@ -37,7 +37,7 @@ Tell them where it is with --address, or with --config and the server's configur
 			root.Args, root.RunE = noSuchCommand, group("", "").RunE
 			root.AddCommand(
 				demoCommand(), hashCommand(), userCommand(), appPasswordCommand(), serviceTokenCommand(), accountsCommand(), policyCommand(),
-				signInsCommand(), legacyCommand(),
+				signInsCommand(), legacyCommand(), messagesCommand(),
 			)
 		},
 	})

@@ -56,7 +56,8 @@ func (a *App) model() policy.Model {
 			Off: a.SecurityDefaults.Off, Grace: time.Duration(*a.SecurityDefaults.RegistrationGrace), Until: a.SecurityDefaults.Until.Time,
 		},
 		Policies:    a.policies(),
-		Registrable: []mfa.Method{mfa.Passkey, mfa.TOTP},
+		Registrable: append([]mfa.Method{mfa.Passkey, mfa.TOTP}, a.sentMethods()...),
+		Sent:        a.sentMethods(),
 	}
 	if r := a.Registration; r != nil {
 		m.Registration = policy.Registration{From: r.From, RequirePass: r.RequirePass}

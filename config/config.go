@@ -38,6 +38,12 @@ type Config struct {
 	// temporary access passes.
 	Factor Factor `json:"factor,omitzero"`
 
+	// What sends codes: modules of the namespace mfa.senders, by the names under which factors use them. Default: none.
+	SendersRaw map[string]json.RawMessage `json:"senders,omitempty" caddy:"namespace=mfa.senders inline_key=module"`
+
+	// How many codes are sent in a day.
+	MessageLimits MessageLimits `json:"message_limits,omitzero"`
+
 	// Whom to ask for help, shown at the foot of every page: "Service desk, room 12, phone 1234". Default: nothing.
 	Help string `json:"help,omitempty"`
 
@@ -168,6 +174,11 @@ type Factor struct {
 	TOTP          *TOTP          `json:"totp,omitempty"`
 	WebAuthn      *WebAuthn      `json:"webauthn,omitempty"`
 	RecoveryCodes *RecoveryCodes `json:"recovery_codes,omitempty"`
+
+	// Codes by text message, by phone call, by mail. A person can register them while security defaults are off. Default: none.
+	SMS   *SentFactor `json:"sms,omitempty"`
+	Voice *SentFactor `json:"voice,omitempty"`
+	Email *SentFactor `json:"email,omitempty"`
 }
 
 // TOTP is the authenticator app.
@@ -346,6 +357,7 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.SignInLog.Max, DefaultSignInLogMax)
 	setDefault(&c.LegacyReport.Keep, Duration(DefaultLegacyReportKeep))
 	c.AppPasswords.SetDefaults()
+	c.MessageLimits.SetDefaults()
 	for _, d := range c.Users {
 		switch {
 		case d.File != nil:

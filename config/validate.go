@@ -148,6 +148,7 @@ func (c *Config) Validate() Problems {
 	c.validatePolicy(&ps)
 	c.AppPasswords.validate(&ps)
 	c.validateServiceTokens(&ps)
+	c.validateSenders(&ps)
 	c.SignInLog.validate(&ps)
 	c.LegacyReport.validate(&ps)
 	return ps

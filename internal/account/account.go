@@ -152,8 +152,37 @@ func (a *Account) Registered() bool {
 	return slices.ContainsFunc(a.Credentials, func(c mfa.Credential) bool { return Lasting(c.Method) })
 }
 
+// lasting are the methods of the factors that a person registers and goes on using, the strongest first.
+var lasting = []mfa.Method{mfa.Passkey, mfa.TOTP, mfa.SMS, mfa.Voice, mfa.Email}
+
 // Lasting says whether a credential of this method is a factor that a person registers and goes on using.
-func Lasting(m mfa.Method) bool { return m == mfa.TOTP || m == mfa.Passkey }
+func Lasting(m mfa.Method) bool { return slices.Contains(lasting, m) }
+
+// Factors gives the credentials that last, the strongest first.
+func (a *Account) Factors() (of []mfa.Credential) {
+	for _, m := range lasting {
+		of = append(of, a.CredentialsOf(m)...)
+	}
+	return of
+}
+
+// DirectoryPhone is the id of the credential that stands for the number in the person's directory. It comes and goes with that.
+const DirectoryPhone = "directory-phone"
+
+// Proves says whether a credential can be proven by the method: its own, and a phone that takes messages is one that can be called.
+func Proves(c mfa.Credential, m mfa.Method) bool {
+	return c.Method == m || c.Method == mfa.SMS && m == mfa.Voice
+}
+
+// CredentialsFor gives the credentials that can be proven by the method.
+func (a *Account) CredentialsFor(m mfa.Method) (of []mfa.Credential) {
+	for _, c := range a.Credentials {
+		if Proves(c, m) {
+			of = append(of, c)
+		}
+	}
+	return of
+}
 
 // Put adds a credential, or replaces the one with its id.
 func (a *Account) Put(c mfa.Credential) {

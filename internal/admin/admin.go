@@ -29,6 +29,7 @@ type Service struct {
 	Accounts    *account.Service
 	Sessions    *session.Manager
 	Passwords   *throttle.Passwords
+	Messages    *throttle.Messages // nil: unknown, which only tests are
 	Generation  *account.Generation
 	Sink        audit.Sink
 	Keys        *machinekey.Service
@@ -360,6 +361,11 @@ func (s *Service) Unlock(ctx context.Context, name string, now time.Time) error 
 	}
 	if err := s.KeyThrottle.Unlock(ctx, u.Canonical); err != nil {
 		return err
+	}
+	if s.Messages != nil {
+		if err := s.Messages.Forget(ctx, u.ID); err != nil {
+			return err
+		}
 	}
 	return s.Passwords.Unlock(ctx, u.Canonical)
 }

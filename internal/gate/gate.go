@@ -231,6 +231,9 @@ func Facts(user *mfa.User, a *account.Account, s *mfa.Session, proofs mfa.Proofs
 			if c.Model != "" {
 				f.Models = append(f.Models, c.Model)
 			}
+			if account.Proves(c, mfa.Voice) {
+				f.Methods |= policy.MethodsOf(mfa.Voice, false)
+			}
 			if p, ok := proofs.Latest(c.Method); ok && c.Method == mfa.TemporaryAccessPass && !p.At.Before(c.Added) {
 				// Which of the two kinds of pass it is can be told once it was used.
 				f.Methods &^= policy.MethodsOf(c.Method, !p.Reusable)

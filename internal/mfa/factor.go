@@ -47,6 +47,9 @@ type Challenge struct {
 	Key string // for an authenticator app: the key in base32 (RFC 4648, section 6) without padding
 	URI string // for an authenticator app: the otpauth URI that holds the key
 
+	To    string    // for a code that was sent: what may be shown of where it went
+	Again time.Time // for a code that was sent: another one may be asked for from then on
+
 	Options []byte // for a passkey: what the browser is asked, in the JSON of WebAuthn Level 3
 }
 

@@ -11,6 +11,9 @@ const (
 	Password            Method = "password"
 	TOTP                Method = "totp"
 	Passkey             Method = "passkey" // a passkey or security key (WebAuthn), with user verification
+	SMS                 Method = "sms"     // a code in a text message
+	Voice               Method = "voice"   // a code that a phone call reads out
+	Email               Method = "email"   // a code in a mail
 	RecoveryCode        Method = "recovery_code"
 	TemporaryAccessPass Method = "temporary_access_pass"
 )

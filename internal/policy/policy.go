@@ -137,7 +137,7 @@ func (s *Set) withModels(f *Facts) *Facts {
 }
 
 func (s *Set) decide(f *Facts, results []Result) Decision {
-	f = s.withModels(f)
+	f = s.couldProve(s.withModels(f))
 	if refused := refusal(f); refused != "" {
 		s.notAsked(results)
 		return Decision{Action: Block, Reason: refused}
@@ -295,12 +295,28 @@ func (s *Set) newMethods() (ms Methods) {
 		return totpSet
 	}
 	for _, m := range s.Registrable {
+		if !s.Registers(m) {
+			continue
+		}
 		ms |= MethodsOf(m, false)
 		if m == mfa.Passkey && len(s.models) > 0 {
 			ms |= modelSets
 		}
 	}
 	return ms
+}
+
+// Registers says whether a method that can be registered may be: codes that are sent, while security defaults are off.
+func (s *Set) Registers(m mfa.Method) bool { return s.Defaults.Off || MethodsOf(m, false)&sentSet == 0 }
+
+// couldProve takes out of the facts the methods whose codes can't be sent.
+func (s *Set) couldProve(f *Facts) *Facts {
+	if f.Methods&sentSet&^s.usable == 0 {
+		return f
+	}
+	without := *f
+	without.Methods &^= sentSet &^ s.usable
+	return &without
 }
 
 // askMFA says how the person gets to what is demanded: by proving what he has, by registering what he lacks, or not at all.

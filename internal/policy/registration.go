@@ -58,6 +58,7 @@ func (s *Set) ExplainAction(f *Facts, action UserAction) (Decision, []Result) {
 }
 
 func (s *Set) decideAction(f *Facts, action UserAction, results []Result) Decision {
+	f = s.couldProve(f)
 	if refused := refusal(f); refused != "" {
 		s.notAsked(results)
 		return Decision{Action: Block, Reason: refused}

@@ -25,8 +25,12 @@ type Model struct {
 	Strengths    []Strength // beside the built-in ones
 	Terms        []Terms
 
-	// Registrable are the methods that people can register. Empty: the authenticator app.
+	// Registrable are the methods that people can register. Empty: the authenticator app. Codes that are sent are not among them while
+	// security defaults are on: who has registered his phone before goes on using it.
 	Registrable []mfa.Method
+
+	// Sent are the methods whose codes can be sent, of SMS, Voice and Email. What somebody has registered of the others is no use to him.
+	Sent []mfa.Method
 }
 
 // SecurityDefaults asks every user for a second factor, in every application.
@@ -56,6 +60,7 @@ type Set struct {
 	models  []map[string]bool // of each strength that names some
 	allowed combinations      // that the per-user setting accepts; nil: every one
 	enabled bitset            // policies that are enforced
+	usable  Methods           // of sentSet: those whose codes can be sent
 
 	// Places of enforced policies that block whatever the client is, and of those that concern all users and that no legacy client meets.
 	blocking, everybody []int
@@ -112,6 +117,9 @@ func New(m Model) (*Set, error) {
 	}
 	s.restrictPerUser()
 	s.compileLegacy()
+	for _, method := range m.Sent {
+		s.usable |= MethodsOf(method, false)
+	}
 	s.needs.Address = s.needs.Address || len(m.Registration.From) > 0
 	return s, errors.Join(c.problems...)
 }

@@ -46,6 +46,9 @@ var (
 
 	// rememberedSet is not proven, and is none of anybody's methods: see Set.remembered.
 	rememberedSet = methodSet(rememberedMode)
+
+	// sentSet are the methods whose codes are sent.
+	sentSet = methodSet("sms") | methodSet("voice") | methodSet("email")
 )
 
 // Modes lists the words that a combination is made of.
@@ -70,6 +73,12 @@ func MethodsOf(m mfa.Method, reusable bool) Methods {
 		return totpSet
 	case mfa.Passkey:
 		return passkeySet // user verification is required of every one
+	case mfa.SMS:
+		return methodSet("sms")
+	case mfa.Voice:
+		return methodSet("voice")
+	case mfa.Email:
+		return methodSet("email")
 	case mfa.TemporaryAccessPass:
 		if reusable {
 			return passSet

@@ -18,6 +18,7 @@ type accountPage struct {
 	Session   string
 	Factors   []mfa.Credential
 	Removable bool
+	Fixed     string // id of the factor that the directory says
 	MayAdd    bool
 	CodesLeft int
 	FewCodes  bool
@@ -108,6 +109,9 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 	}
 	if gone := v.Returns.openRemoved(v.r.URL.Query().Get("removed"), v.f.Host, data.Session, v.f.Now); !slices.Contains(overview.Accepted.IDs, gone) {
 		data.Unknown = v.unknownPasskey(gone)
+	}
+	if st.User.Phone != "" {
+		data.Fixed = account.DirectoryPhone
 	}
 	for _, s := range overview.Sessions {
 		row := sessionRow{

@@ -131,8 +131,29 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 		p.render(w, verify, http.StatusOK, "verify", verifyPage{page: verify, Session: value, Method: mfa.Passkey, Purpose: value, Lead: "verify.passkey.lead", Label: "verify.passkey.label", Passkey: true, Options: options, Boxes: boxes{1, 30, false, true}})
 		pages[name] = w
 	}
+	for _, method := range []mfa.Method{mfa.SMS, mfa.Voice, mfa.Email} {
+		name := string(method)
+		renderAs := func(as, template string, data any, pg *page) {
+			w := httptest.NewRecorder()
+			p.render(w, pg, http.StatusOK, template, data)
+			pages[as] = w
+		}
+		for state, part := range map[string]sentPart{
+			"asks":   {Sends: true, Destinations: []mfa.Credential{{ID: value, Name: value}, {ID: value, Name: value}}},
+			"sent":   {Sends: true, Sent: value, Destinations: []mfa.Credential{{ID: value, Name: value}}},
+			"nobody": {Sends: true},
+		} {
+			verify := newPage("verify.title")
+			renderAs("verify-"+name+"-"+state, "verify", verifyPage{page: verify, Session: value, Method: method, Purpose: value, Lead: "verify." + name + ".lead", Label: "verify." + name + ".label", Numeric: true, sentPart: part}, verify)
+		}
+		where := newPage("address.title_phone")
+		where.wrong("to", value)
+		renderAs("address-"+name, "address", addressPage{where, value, method, "address." + name, value}, where)
+		typed := newPage("sent.title")
+		renderAs("sent-"+name, "sent", sentPage{typed, value, method, value}, typed)
+	}
 	register := newPage("register.title")
-	render("register", registerPage{page: register, Session: value, Lead: "register.lead", Days: 3, Postpone: true, Found: true, Back: true, Passkey: true, App: true}, register)
+	render("register", registerPage{page: register, Session: value, Lead: "register.lead", Days: 3, Postpone: true, Found: true, Back: true, Passkey: true, App: true, Sent: []mfa.Method{mfa.SMS, mfa.Voice, mfa.Email}}, register)
 	app := newPage("app.title")
 	render("app", appPage{page: app, Session: value, QR: qr, URI: "otpauth://totp/x", Key: value}, app)
 	passkey := newPage("passkey.title")
@@ -142,7 +163,8 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 	account := newPage("account.title")
 	render("account", accountPage{
 		page: account, Session: value, Accepted: value, Unknown: value, Removable: true, MayAdd: true, CodesLeft: 2, FewCodes: true,
-		Factors:   []mfa.Credential{{ID: value, Added: now}, {ID: value, Method: mfa.Passkey, Name: value, Added: now, LastUsed: now}},
+		Factors:   []mfa.Credential{{ID: value, Added: now}, {ID: value, Method: mfa.Passkey, Name: value, Added: now, LastUsed: now}, {ID: "directory", Method: mfa.SMS, Name: value, Added: now}, {ID: value, Method: mfa.Voice, Name: value, Added: now}, {ID: value, Method: mfa.Email, Name: value, Added: now}},
+		Fixed:     "directory",
 		Upstreams: []signin.UpstreamApplication{{Name: value, Wanted: true}, {Name: value, Wanted: true, Stored: now}, {Name: value, Stored: now}},
 		Sessions: []sessionRow{
 			{ID: value, Browser: value, Address: value, Applications: value, Created: now, Seen: now, This: true},
@@ -187,8 +209,8 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 	pages["message"] = w
 
 	templates, err := fs.Glob(templateFiles, "templates/*.html")
-	if err != nil || len(pages) != len(templates)-2+2 {
-		t.Fatalf("%d pages of %d templates, of which one is the layout, one holds parts of the account page, and one makes three: %v", len(pages), len(templates), err)
+	if err != nil || len(pages) != len(templates)-4+2+5*3 {
+		t.Fatalf("%d pages of %d templates, of which one is the layout, one holds parts of the account page, one makes two more, and two are for codes that are sent: %v", len(pages), len(templates), err)
 	}
 	for name, w := range pages {
 		if w.Code != http.StatusOK || strings.Contains(w.Body.String(), "ZgotmplZ") || !strings.HasSuffix(strings.TrimSpace(w.Body.String()), "</html>") {

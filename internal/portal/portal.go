@@ -191,6 +191,7 @@ func (v *visit) open(token string) {
 		Asks:       v.wishes(),
 		Remembered: session.CookieValue(v.r, session.RememberedCookieName, v.f.HTTPS),
 		Reference:  v.f.Reference, Now: v.f.Now,
+		Language: session.CookieValue(v.r, session.LanguageCookieName, v.f.HTTPS), Wishes: v.r.Header.Get("Accept-Language"),
 	}
 }
 

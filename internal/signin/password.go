@@ -176,6 +176,6 @@ func (s *Service) firstSignIn(ctx context.Context, c Client, user *mfa.User) (*a
 			a.State.GraceStarted = c.Now
 		}
 		s.comeBack(c, user, a)
-		return nil
+		return s.knowPhone(a, user, c.Now)
 	})
 }

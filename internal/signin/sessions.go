@@ -83,7 +83,7 @@ func (s *Service) Overview(ctx context.Context, c Client, st State) (Overview, e
 		return Overview{}, err
 	}
 	o := Overview{
-		Factors:      slices.Concat(a.CredentialsOf(mfa.Passkey), a.CredentialsOf(mfa.TOTP)),
+		Factors:      a.Factors(),
 		AppPasswords: s.Keys.Usable(st.User, a, c.Now), Takers: s.Keys.Takers(a),
 	}
 	if d, ok := s.Factors[mfa.Passkey].(mfa.Discoverer); ok {

@@ -49,7 +49,7 @@ func (s *Service) mayProve(st State, sessionID string, method mfa.Method, now ti
 }
 
 // Verify judges a code of a second factor, or what a passkey answers to BeginVerification. sessionID is that of the session that the
-// page was made for: a code typed for one person never counts for another who has signed in since in another tab. The error is ErrStep, ErrWrong, ErrReplayed, ErrCloned,
+// page was made for: a code typed for one person never counts for another who has signed in since in another tab. The error is ErrStep, ErrWrong, ErrReplayed, ErrCloned, ErrExpired,
 // *throttle.WaitError, or wraps store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method mfa.Method, answer string) (State, Cookies, error) {
 	st, err := s.State(ctx, c)
@@ -73,6 +73,22 @@ func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method
 			return asks.FinishVerification(challenge.State, credentials, answer, now)
 		}
 	}
+	credentials := func(a *account.Account) []mfa.Credential { return a.CredentialsOf(method) }
+	messenger, sent := s.Factors[method].(mfa.Messenger)
+	if sent {
+		// It stays until it is right: people mistype. The attempts are counted, whatever code they are for.
+		challenge, ok, err := s.SentCode(ctx, c, st, method)
+		if err != nil {
+			return st, Cookies{}, err
+		}
+		if !ok {
+			return st, Cookies{}, ErrExpired
+		}
+		credentials = func(a *account.Account) []mfa.Credential { return s.destinations(st.User, a, messenger) }
+		finish = func(credentials []mfa.Credential, answer string, now time.Time) (mfa.Credential, error) {
+			return messenger.FinishVerification(challenge.State, credentials, answer, now)
+		}
+	}
 	lane := s.Browsers.Lane(c.Browser, st.User, st.Account, c.Now)
 	var used mfa.Credential
 	keep := s.newBrowser(c, st, method)
@@ -80,7 +96,7 @@ func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method
 		if !a.Honors(st.Current.Session) {
 			return ErrStep
 		}
-		if used, err = finish(a.CredentialsOf(method), answer, c.Now); err != nil {
+		if used, err = finish(credentials(a), answer, c.Now); err != nil {
 			return err
 		}
 		a.Put(used)
@@ -93,6 +109,10 @@ func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method
 	}
 	s.audit(c, audit.Event{Type: audit.FactorAccepted, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: method, Credential: used.ID})
 	s.noteOwner(ctx, c, st.User.ID, used)
+
+	if sent {
+		s.arrived(ctx, c, st, method)
+	}
 
 	proof := mfa.Proof{Method: method, At: c.Now, Credential: used.ID, Model: used.Model}
 	// A pass for one sign-in has ended with this one.
