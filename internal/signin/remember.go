@@ -67,7 +67,7 @@ func (b *Browsers) openRemembered(cookie, host string) []remembered {
 	if json.Unmarshal(plain, &people) != nil {
 		return nil
 	}
-	return people
+	return slices.DeleteFunc(people, func(r remembered) bool { return r.User.IsZero() })
 }
 
 // sealRemembered gives the cookie value that holds one person more, and the others as far as there is room.

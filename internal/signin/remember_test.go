@@ -3,6 +3,7 @@ package signin
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"slices"
 	"sync"
 	"testing"
@@ -606,23 +607,33 @@ func TestTheLastChoiceComesFirst(t *testing.T) {
 	})
 }
 
+// FuzzOpenRemembered opens what was sealed by us with anything in it, and the same with a character changed or for another host.
 func FuzzOpenRemembered(f *testing.F) {
 	keys, err := seal.NewKeyring(bytes.Repeat([]byte{3}, 32))
 	if err != nil {
 		f.Fatal(err)
 	}
 	b := NewBrowsers(keys)
-	own, err := b.sealRemembered("", "hr.example.com", remembered{mfa.UserID{Directory: "file", ID: "alice"}, "0123456789abcdef", bytes.Repeat([]byte{1}, mfa.TokenSize)})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(own, "hr.example.com")
-	f.Add(own, "wiki.example.com")
-	f.Add(own[:len(own)-2], "hr.example.com")
-	f.Add("", "")
-	f.Fuzz(func(t *testing.T, cookie, host string) {
-		if people := b.openRemembered(cookie, host); people != nil && (cookie != own || host != "hr.example.com") {
-			t.Fatalf("%q opens on %q: %+v", cookie, host, people)
+	f.Add([]byte(`[{"u":"file/alice","i":"0123456789abcdef","t":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE"}]`), "hr.example.com", uint16(9), byte(1))
+	f.Add([]byte(`[{"u":"x"}]`), "", uint16(0), byte(0))
+	f.Add([]byte(`[[[[`), "a", uint16(300), byte(255))
+	f.Fuzz(func(t *testing.T, plain []byte, host string, at uint16, flip byte) {
+		cookie := []byte(base64.RawURLEncoding.EncodeToString(b.remembered.Seal(plain, host)))
+		whole := b.openRemembered(string(cookie), host)
+		value, err := b.sealRemembered(string(cookie), host, remembered{User: mfa.UserID{Directory: "file", ID: "bob"}, ID: "1"})
+		if people := b.openRemembered(value, host); err != nil || len(value) > maxBrowserCookie || len(people) == 0 || len(people) > maxKnown || people[0].ID != "1" {
+			t.Fatalf("%+v and one more are %+v, %v", whole, people, err)
+		}
+		if people := b.openRemembered(value, host+"x"); people != nil {
+			t.Fatalf("it opens on another host: %+v", people)
+		}
+		changed := slices.Clone(cookie)
+		changed[int(at)%len(changed)] ^= flip
+		if flip == 0 {
+			changed = changed[:len(changed)-1]
+		}
+		if people := b.openRemembered(string(changed), host); people != nil {
+			t.Fatalf("it opens with %d changed: %+v", at, people)
 		}
 	})
 }
