@@ -119,7 +119,7 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 		return done(s.Unlock(r.Context(), r.PathValue("name"), time.Now()))
 	})
 	handle("POST /mfa/users/{name}/sign-out", func(r *http.Request) (any, error) {
-		return done(s.SignOut(r.Context(), r.PathValue("name")))
+		return done(s.SignOut(r.Context(), r.PathValue("name"), time.Now()))
 	})
 	handle("PUT /mfa/users/{name}/upstream-basic/{application}", func(r *http.Request) (any, error) {
 		// From the body alone: Caddy logs the URLs of its admin endpoint.
@@ -130,6 +130,9 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 	})
 	handle("POST /mfa/accounts/init", func(r *http.Request) (any, error) { return done(s.AcceptAccounts(r.Context())) })
 	keyEndpoints(handle, s)
+	handle("GET /mfa/messages", func(r *http.Request) (any, error) { return s.MessagesSent(r.Context(), time.Now()) })
+	handle("POST /mfa/messages/stop", func(r *http.Request) (any, error) { return done(s.StopMessages(r.Context(), true)) })
+	handle("POST /mfa/messages/start", func(r *http.Request) (any, error) { return done(s.StopMessages(r.Context(), false)) })
 	policyEndpoints(handle, s, signIns)
 	handle("GET /mfa/sign-ins", func(r *http.Request) (any, error) { return listSignIns(r, signIns, time.Now()) })
 	handle("/mfa/", func(r *http.Request) (any, error) {

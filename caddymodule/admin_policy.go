@@ -120,7 +120,7 @@ func notLoaded(result *graph.Result) error {
 func strengthsOf(rules *policy.Set) []graph.Strength {
 	strengths := make([]graph.Strength, len(rules.Strengths))
 	for i, strength := range rules.Strengths {
-		strengths[i] = graph.Strength{Name: strength.Name, Combinations: strength.Combinations}
+		strengths[i] = graph.Strength{Name: strength.Name, Combinations: strength.Combinations, AAGUIDs: strength.AAGUIDs}
 	}
 	return strengths
 }
@@ -195,7 +195,7 @@ func parseQuery(v url.Values) (q admin.Query, err error) {
 	return q, errors.Join(mistakes...)
 }
 
-var proofMethods = []mfa.Method{mfa.Password, mfa.TOTP, mfa.Passkey, mfa.RecoveryCode, mfa.TemporaryAccessPass}
+var proofMethods = []mfa.Method{mfa.Password, mfa.TOTP, mfa.Passkey, mfa.SMS, mfa.Voice, mfa.Email, mfa.RecoveryCode, mfa.TemporaryAccessPass, mfa.RememberedBrowser}
 
 // word gives what a parameter stands for.
 func word[T ~string](v url.Values, name string, meaning map[string]T, wrong func(string, ...any)) T {

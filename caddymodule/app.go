@@ -4,6 +4,7 @@ package caddymodule
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -62,6 +63,8 @@ type App struct {
 	devices     deviceRules
 	countries   *geoip.Countries // nil: none configured
 	terms       []portal.Terms
+	makers      *x509.CertPool // of security keys, who are believed about them; nil: none
+	senders     map[string]senderModule
 	live        *live
 	released    bool // live was given back
 	sink        *sink
@@ -145,6 +148,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.directories = append(a.directories, dir)
 	}
 	var err error
+	if err = a.provisionSenders(); err != nil {
+		return err
+	}
 	if err = a.provisionPolicy(); err != nil {
 		return err
 	}
@@ -290,7 +296,7 @@ func (a *App) start() (*runtime, error) {
 	rules := a.rules
 	cache := time.Duration(a.Session.Cache)
 	sessionManager := session.NewManager(sessions, a.live.sessions, session.NewCodec(keys), session.Settings{
-		Idle: time.Duration(a.Session.Idle), Lifetime: time.Duration(a.Session.Lifetime), Cache: cache,
+		Idle: time.Duration(a.Session.Idle), Lifetime: time.Duration(a.Session.Lifetime), Cache: cache, Stay: time.Duration(a.Session.Remember),
 	})
 	accountService := account.NewService(accounts, a.live.accounts, cache, keys)
 	generation := account.NewGeneration(accounts, generationKeeper{a.ctx.Storage()}, keys)
@@ -309,6 +315,9 @@ func (a *App) start() (*runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	replaced := make(chan struct{})
+	codes, courier := a.passcodes(replaced)
+	messages := a.messages()
 	service := &signin.Service{
 		Gate: g, Users: dirs, Accounts: accountService, Sessions: sessionManager,
 		Pending: signin.NewPending(sessions, keys), Passwords: passwords, Strangers: strangers(), Policy: rules, Generation: generation,
@@ -318,8 +327,15 @@ func (a *App) start() (*runtime, error) {
 		},
 		Keys: machineKeys, Upstreams: a.perUserUpstreams(), Invitations: signin.NewInvitations(accounts, keys), Owners: signin.NewOwners(accounts),
 		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
+		Messages: messages, Courier: courier, Compose: texts.Compose,
+	}
+	for _, f := range codes {
+		service.Registrars, service.Factors[f.Method()] = append(service.Registrars, f), f
 	}
 	g.Passwords = service
+	if a.signIns != nil {
+		service.SignIns = a.recent
+	}
 	pages, err := portal.New(portal.Portal{
 		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Help: a.Help, Terms: a.terms, Log: a.slog,
 		Health: func(ctx context.Context) error {
@@ -350,7 +366,7 @@ func (a *App) start() (*runtime, error) {
 	rt := &runtime{
 		gate: g, portal: pages, signin: service, connections: a.live.connections, sink: a.sink,
 		admin: &admin.Service{
-			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
+			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Messages: messages, Generation: generation, Sink: a.sink,
 			Policy: rules, Applications: a.applications(), Country: a.country, Upstreams: a.perUserUpstreams(),
 			PerUserNoEffect: perUserNoEffect(rules), Keys: machineKeys, KeyThrottle: machineKeys.Throttle,
 		},
@@ -379,6 +395,10 @@ func (a *App) start() (*runtime, error) {
 	if a.signIns != nil {
 		rt.done.Go(func() { a.signIns.Run(running) })
 	}
+	rt.done.Go(func() {
+		<-running.Done()
+		close(replaced)
+	})
 	rt.done.Go(func() { a.lint(running, rt.admin) })
 	rt.done.Go(func() {
 		rt.connections.Run(running, []store.Store{sessions, accounts}, func(ctx context.Context, c *session.Connection, now time.Time) bool {
@@ -391,7 +411,7 @@ func (a *App) start() (*runtime, error) {
 // passkeys is that factor as it is configured.
 func (a *App) passkeys() webauthn.Factor {
 	if w := a.Factor.WebAuthn; w != nil {
-		return webauthn.Factor{RPID: w.RPID, DisplayName: w.DisplayName, RelatedOrigins: w.RelatedOrigins}
+		return webauthn.Factor{RPID: w.RPID, DisplayName: w.DisplayName, RelatedOrigins: w.RelatedOrigins, Roots: a.makers}
 	}
 	return webauthn.Factor{}
 }

@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -331,6 +332,59 @@ func TestLeaveToSendIsGivenWhenItIsNeeded(t *testing.T) {
 		sum := sha256.Sum256([]byte("12345"))
 		if took := time.Since(begin); err != nil || !strings.HasPrefix(string(got), hex.EncodeToString(sum[:])) || took > 5*time.Second {
 			t.Errorf("%s: %s, %v, after %v", mediaType, got, err, took)
+		}
+	}
+}
+
+// counting counts what is read.
+type counting struct {
+	io.Reader
+	n *atomic.Int64
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// TestARefusalIsShortOverEveryProtocol: HEAD has no body, and what is sent in vain is neither read nor in the way of the next request.
+func TestARefusalIsShortOverEveryProtocol(t *testing.T) {
+	u := newUploads(t, "")
+	const size = 200 << 20
+	for proto, client := range u.clients {
+		send := func(method string, body io.Reader, length int64) (*http.Response, string, error) {
+			r, err := http.NewRequestWithContext(t.Context(), method, "https://"+u.host+"/upload", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.ContentLength = length
+			r.Header.Set("Authorization", basicOf("alice", "junk"))
+			r.Header.Set("Content-Type", "application/octet-stream")
+			resp, err := client.Do(r)
+			if err != nil {
+				return nil, "", err
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			return resp, string(text), err
+		}
+		if resp, text, err := send("HEAD", nil, 0); err != nil || resp.StatusCode != http.StatusForbidden || text != "" || resp.Header.Get("Content-Length") == "0" {
+			t.Errorf("%s, HEAD: %v, %q, %v", proto, resp, text, err)
+		}
+		for range 3 {
+			var taken atomic.Int64 // a transport may still write when the answer is there
+			resp, text, err := send("PUT", &counting{&zeros{size}, &taken}, size)
+			// Over HTTP/1.1 the connection may be reset under the hands of a client that only writes.
+			if err == nil && (resp.StatusCode != http.StatusForbidden || !strings.HasPrefix(text, "Legacy authentication (basic)")) || err != nil && proto != "HTTP/1.1" {
+				t.Errorf("%s, PUT: %v, %q, %v", proto, resp, text, err)
+			}
+			if n := taken.Load(); n > 32<<20 {
+				t.Errorf("%s, PUT: %d bytes were taken", proto, n)
+			}
+		}
+		if resp, text, err := send("POST", strings.NewReader("12345"), 5); err != nil || resp.StatusCode != http.StatusForbidden || text == "" {
+			t.Errorf("%s, the next request: %v, %q, %v", proto, resp, text, err)
 		}
 	}
 }

@@ -30,10 +30,8 @@ func init() {
 // notYet are words of the configuration whose time has not come. They are refused by name: ignoring them would be weaker
 // than what was written.
 var notYet = map[string]bool{
-	"portal": true, "sender": true,
-	"strengths[].aaguids": true, "per_user_mfa.remember_browser": true,
-	"session.remember": true, "session.remember_browser": true,
-	"factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
+	"portal":              true,
+	"factor.push":         true,
 	"users.ldap":          true,
 	"store.redis.cluster": true, "store.redis.sentinel": true,
 }
@@ -102,9 +100,9 @@ type option func(d *caddyfile.Dispenser)
 
 // repeatable options may stand several times in their block.
 var repeatable = map[string]bool{
-	"secret": true, "users": true, "factor": true,
+	"secret": true, "users": true, "factor": true, "sender": true,
 	"policy": true, "policies": true, "named_location": true, "strength": true, "device_rule": true, "terms": true,
-	"named_locations[].ranges": true, "per_user_mfa.trusted_ranges": true,
+	"named_locations[].ranges": true, "per_user_mfa.trusted_ranges": true, "senders[].header": true,
 	"service_token": true, "application.legacy_auth": true, "application.legacy_exception": true, "application.legacy_exceptions[].from": true,
 }
 
@@ -223,6 +221,8 @@ func (p *parser) text(field *string, example string) option {
 //			idle     <duration>
 //			lifetime <duration>
 //			cache    <duration>
+//			remember         <days>
+//			remember_browser <days>
 //		}
 //		registration {
 //			from <range>… [or require_pass]
@@ -243,8 +243,13 @@ func (p *parser) text(field *string, example string) option {
 //			rp_id        <domain>
 //			display_name <text>
 //			related_origins <origin>…
+//			attestation_roots <file or folder>
 //		}
 //		factor recovery_codes
+//		factor sms|voice|email {   # see sentFactor
+//			sender <name>…
+//		}
+//		…                          # see senderOptions
 //		help <text>
 //		security_defaults [off] {
 //			registration_grace <duration> [until <day>]
@@ -280,6 +285,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	}
 	maps.Copy(options, p.policyOptions(c))
 	maps.Copy(options, p.machineOptions(c))
+	maps.Copy(options, p.senderOptions(c))
 	p.block(d, "", options)
 	if p.shared != "" && len(c.Secret) == 0 && !p.failed["secret"] {
 		p.mistakes = append(p.mistakes, p.shared+": "+needsSecret)
@@ -364,9 +370,11 @@ func (p *parser) session(c *config.Config) option {
 	return func(d *caddyfile.Dispenser) {
 		p.args(d, 0, 0, "session {")
 		p.block(d, "session", map[string]option{
-			"idle":     p.duration(&c.Session.Idle, "idle 1h"),
-			"lifetime": p.duration(&c.Session.Lifetime, "lifetime 12h"),
-			"cache":    p.duration(&c.Session.Cache, "cache 30s"),
+			"idle":             p.duration(&c.Session.Idle, "idle 1h"),
+			"lifetime":         p.duration(&c.Session.Lifetime, "lifetime 12h"),
+			"cache":            p.duration(&c.Session.Cache, "cache 30s"),
+			"remember":         p.duration(&c.Session.Remember, "remember 30d"),
+			"remember_browser": p.duration(&c.Session.RememberBrowser, "remember_browser 30d"),
 		})
 	}
 }
@@ -495,13 +503,21 @@ func (p *parser) factor(c *config.Config) option {
 				"rp_id":        p.text(&c.Factor.WebAuthn.RPID, "rp_id example.com"),
 				"display_name": p.text(&c.Factor.WebAuthn.DisplayName, `display_name "Example"`),
 
+				"attestation_roots": p.text(&c.Factor.WebAuthn.AttestationRoots, "attestation_roots /etc/caddy-mfa/makers"),
+
 				"related_origins": p.texts(&c.Factor.WebAuthn.RelatedOrigins, "related_origins https://hr.example.net"),
 			})
 		case kind == "recovery_codes":
 			c.Factor.RecoveryCodes = &config.RecoveryCodes{}
 			p.end(d)
+		case kind == "sms":
+			p.sentFactor(d, kind, &c.Factor.SMS)
+		case kind == "voice":
+			p.sentFactor(d, kind, &c.Factor.Voice)
+		case kind == "email":
+			p.sentFactor(d, kind, &c.Factor.Email)
 		default:
-			p.wrong(d, "there is no factor %q; want `totp`, `webauthn` or `recovery_codes`", kind)
+			p.wrong(d, "there is no factor %q; want `totp`, `webauthn`, `sms`, `voice`, `email` or `recovery_codes`", kind)
 		}
 	}
 }

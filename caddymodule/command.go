@@ -37,7 +37,7 @@ Tell them where it is with --address, or with --config and the server's configur
 			root.Args, root.RunE = noSuchCommand, group("", "").RunE
 			root.AddCommand(
 				demoCommand(), hashCommand(), userCommand(), appPasswordCommand(), serviceTokenCommand(), accountsCommand(), policyCommand(),
-				signInsCommand(), legacyCommand(),
+				signInsCommand(), legacyCommand(), messagesCommand(),
 			)
 		},
 	})
@@ -413,6 +413,15 @@ func printUser(w io.Writer, d admin.Details) {
 	t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	for _, s := range d.Sessions {
 		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\tsince %s\tlast seen %s\n", s.ID, s.Host, dash(strings.Join(s.Applications, ", ")), dash(s.Address), timeText(s.Created), timeText(s.Seen))
+	}
+	t.Flush()
+	if len(d.Browsers) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nRemembered browsers:")
+	t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, b := range d.Browsers {
+		fmt.Fprintf(t, "  %s\t%s\t%s\tadded %s\tlast used %s\texpires %s\n", b.ID, b.Host, b.Method, timeText(b.Added), dash(timeText(b.LastUsed)), timeText(b.Expires))
 	}
 	t.Flush()
 }

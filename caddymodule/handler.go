@@ -38,6 +38,8 @@ type Handler struct {
 	requests        requestCounters
 	upstream        *upstream // nil: the application has no credential of its own
 	refusals        prometheus.Counter
+	advice          rarely
+	askedInVain     func() // adviseUpstream, made once
 }
 
 // CaddyModule returns the Caddy module information.
@@ -68,6 +70,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.upstream, err = newUpstream(&h.Application); err != nil {
 		return err
 	}
+	h.askedInVain = h.adviseUpstream
 	for i, name := range [4]string{id.User, id.Groups, id.Name, id.Email} {
 		h.identityHeaders[i] = http.CanonicalHeaderKey(name)
 	}

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 )
 
@@ -253,4 +255,13 @@ func resultOf(r audit.SignIn) string {
 		return text + ": " + r.Status.FailureReason
 	}
 	return text
+}
+
+// maxRecent is how many of his own sign-ins a person sees.
+const maxRecent = 50
+
+// recent gives the last sign-ins of a user, the newest first, for himself. One who had his name before is somebody else.
+func (a *App) recent(ctx context.Context, user *mfa.User, since time.Time) ([]audit.SignIn, error) {
+	page, err := a.signIns.List(ctx, signinlog.Filter{User: user.Canonical, Since: since, Limit: maxRecent})
+	return slices.DeleteFunc(page.SignIns, func(r audit.SignIn) bool { return r.UserID != user.ID.String() }), err
 }

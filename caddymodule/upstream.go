@@ -21,12 +21,26 @@ import (
 
 // upstream signs in to an application that knows nothing but HTTP Basic, with its own credential.
 type upstream struct {
-	value    string       // of the header Authorization, the same for everybody; empty: each user has his own
-	lastLine atomic.Int64 // Unix seconds of the last line in the log
+	value string // of the header Authorization, the same for everybody; empty: each user has his own
+	lines rarely
 }
 
-// upstreamLogInterval is how often it is said in the log that an application refuses what it is sent. The metric counts each time.
-const upstreamLogInterval = time.Minute
+const (
+	// upstreamLogInterval is how often it is said in the log that an application refuses what it is sent. The metric counts each time.
+	upstreamLogInterval = time.Minute
+
+	// adviceInterval is how often it is said that an application needs a credential.
+	adviceInterval = time.Hour
+)
+
+// rarely keeps the log from having a line for every request.
+type rarely struct{ last atomic.Int64 } // Unix seconds
+
+// due says whether it is time for another line.
+func (r *rarely) due(interval time.Duration) bool {
+	now, last := time.Now().Unix(), r.last.Load()
+	return now-last >= int64(interval/time.Second) && r.last.CompareAndSwap(last, now)
+}
 
 // newUpstream resolves the credential; nil: the application has none. The error says nothing of it.
 func newUpstream(a *config.Application) (*upstream, error) {
@@ -71,7 +85,7 @@ func (h *Handler) authorize(rt *runtime, r *http.Request, u *mfa.User, a *accoun
 		case errors.Is(err, account.ErrNoUpstream):
 			return false
 		case err != nil:
-			if h.upstream.tell() {
+			if h.upstream.lines.due(upstreamLogInterval) {
 				h.app.log.Error("the stored credential of a user doesn't open with the configured secrets; store it again with `mfa user upstream-basic`",
 					zap.String("application", h.gated.Name), zap.String("user", u.Canonical), zap.Error(err))
 			}
@@ -100,6 +114,9 @@ func (h *Handler) withSession(rt *runtime, r *http.Request, scheme legacy.Class,
 		if scheme != legacy.None && !scheme.Reported() {
 			// From the application's own challenge, which a browser has answered.
 			delete(r.Header, "Authorization")
+		}
+		if h.upstream == nil {
+			return answer{refused: h.askedInVain}
 		}
 	}
 	return answer{}
@@ -154,7 +171,7 @@ func passes(scheme legacy.Class) bool {
 // upstreamRefused notes that an application doesn't take its own credential. The user's browser isn't told: it would ask for a password.
 func (h *Handler) upstreamRefused(u *mfa.User) {
 	h.refusals.Inc()
-	if !h.upstream.tell() {
+	if !h.upstream.lines.due(upstreamLogInterval) {
 		return
 	}
 	fields := []zap.Field{zap.String("application", h.gated.Name)}
@@ -164,10 +181,12 @@ func (h *Handler) upstreamRefused(u *mfa.User) {
 	h.app.log.Warn("the application refuses the credential of `upstream_basic`", fields...)
 }
 
-// tell says whether it is time for another line in the log.
-func (u *upstream) tell() bool {
-	now, last := time.Now().Unix(), u.lastLine.Load()
-	return now-last >= int64(upstreamLogInterval/time.Second) && u.lastLine.CompareAndSwap(last, now)
+// adviseUpstream says what to do about an application that asks for what nobody will be asked for.
+func (h *Handler) adviseUpstream() {
+	if h.advice.due(adviceInterval) {
+		h.app.log.Warn("the application asks for HTTP Basic, and its challenge is removed, so that its users see an empty page or an error; configure it to take "+
+			"the user from a header, or have it signed in to with `upstream_basic`", zap.String("application", h.gated.Name))
+	}
 }
 
 // answer says how an application's answer is to be looked at.

@@ -38,6 +38,12 @@ type Config struct {
 	// temporary access passes.
 	Factor Factor `json:"factor,omitzero"`
 
+	// What sends codes: modules of the namespace mfa.senders, by the names under which factors use them. Default: none.
+	SendersRaw map[string]json.RawMessage `json:"senders,omitempty" caddy:"namespace=mfa.senders inline_key=module"`
+
+	// How many codes are sent in a day.
+	MessageLimits MessageLimits `json:"message_limits,omitzero"`
+
 	// Whom to ask for help, shown at the foot of every page: "Service desk, room 12, phone 1234". Default: nothing.
 	Help string `json:"help,omitempty"`
 
@@ -93,6 +99,14 @@ type Session struct {
 
 	// The session ends so long after sign-in, whatever happens. Default: 12h.
 	Lifetime Duration `json:"lifetime,omitzero"`
+
+	// "Stay signed in": for how long a session lasts whose owner ticks that box, without activity too. Whole days, from 1d to 365d.
+	// Never for users with a role. Default: there is no such box.
+	Remember Duration `json:"remember,omitzero"`
+
+	// "Don't ask for the second step on this browser": for how long a browser stands for the second step of a user who ticks that
+	// box. Whole days, from 1d to 365d. Never for users with a role. Default: there is no such box.
+	RememberBrowser Duration `json:"remember_browser,omitzero"`
 
 	// For how long this process may answer from what it has read of the store, while the store tells it of every
 	// change. Default: 30s.
@@ -160,6 +174,11 @@ type Factor struct {
 	TOTP          *TOTP          `json:"totp,omitempty"`
 	WebAuthn      *WebAuthn      `json:"webauthn,omitempty"`
 	RecoveryCodes *RecoveryCodes `json:"recovery_codes,omitempty"`
+
+	// Codes by text message, by phone call, by mail. A person can register them while security defaults are off. Default: none.
+	SMS   *SentFactor `json:"sms,omitempty"`
+	Voice *SentFactor `json:"voice,omitempty"`
+	Email *SentFactor `json:"email,omitempty"`
 }
 
 // TOTP is the authenticator app.
@@ -180,6 +199,10 @@ type WebAuthn struct {
 	// Origins outside of the domain that its passkeys are good for too: https, host, and port if it isn't 443. Browsers ask the domain
 	// itself for this list, at /.well-known/webauthn. Needs rp_id. Default: none.
 	RelatedOrigins []string `json:"related_origins,omitempty"`
+
+	// File or folder of certificates (PEM) of the makers of security keys who are believed about what they have made. With it, browsers
+	// are asked for the maker's attestation when a passkey is registered. Required with aaguids in a strength. Default: nobody is asked.
+	AttestationRoots string `json:"attestation_roots,omitempty"`
 }
 
 // RecoveryCodes has no settings. There are ten, made when a first factor is registered.
@@ -334,6 +357,7 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.SignInLog.Max, DefaultSignInLogMax)
 	setDefault(&c.LegacyReport.Keep, Duration(DefaultLegacyReportKeep))
 	c.AppPasswords.SetDefaults()
+	c.MessageLimits.SetDefaults()
 	for _, d := range c.Users {
 		switch {
 		case d.File != nil:

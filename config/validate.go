@@ -72,6 +72,11 @@ func (c *Config) Validate() Problems {
 	if lifetime < idle {
 		ps.add("session.lifetime", "the lifetime (%v) is shorter than the idle time (%v); make it at least as long", lifetime, idle)
 	}
+	checkDays(&ps, "session.remember", c.Session.Remember)
+	if stay := c.Session.Remember; stay != 0 && stay < lifetime {
+		ps.add("session.remember", "who stays signed in would be signed out sooner (%v) than others (%v); make it at least as long as the lifetime", stay, lifetime)
+	}
+	checkDays(&ps, "session.remember_browser", c.Session.RememberBrowser)
 	if cache := c.Session.Cache; cache > Duration(time.Hour) {
 		ps.add("session.cache", "what was read from the store may be used for at most 1h, not %v", cache)
 	}
@@ -108,7 +113,7 @@ func (c *Config) Validate() Problems {
 			ps.add(field+".name", "%q can't name a directory; want a lower-case letter, then up to 31 lower-case letters, digits or hyphens", name)
 		}
 		if isReserved(name, "service", "nobody") {
-			ps.add(field+".file.name", "%q names what is in no directory; give this one another `name`", name)
+			ps.add(field+".name", "%q names what is in no directory; give this one another `name`", name)
 		}
 		if names[name] {
 			ps.add(field+".name", "two directories are called %q; give this one another `name`, which must then never change: accounts are kept under it", name)
@@ -143,6 +148,7 @@ func (c *Config) Validate() Problems {
 	c.validatePolicy(&ps)
 	c.AppPasswords.validate(&ps)
 	c.validateServiceTokens(&ps)
+	c.validateSenders(&ps)
 	c.SignInLog.validate(&ps)
 	c.LegacyReport.validate(&ps)
 	return ps
@@ -189,6 +195,16 @@ func (w *WebAuthn) validateRelated(ps *Problems) {
 			ps.add(field, "%s stands there twice; write it once", origin)
 		}
 		seen[origin] = true
+	}
+}
+
+// MaxRemember is the longest time that a browser remembers something for.
+const MaxRemember = Duration(365 * 24 * time.Hour)
+
+// checkDays complains of a time that no box on a page could state: it is said in days.
+func checkDays(ps *Problems, field string, d Duration) {
+	if day := Duration(24 * time.Hour); d != 0 && (d < day || d > MaxRemember || d%day != 0) {
+		ps.add(field, "it is said to people in whole days, from 1d to 365d, not %v; write for example 30d", d)
 	}
 }
 

@@ -30,6 +30,9 @@ type Credential struct {
 	// RP is the relying party that a passkey is good for: a host, or a domain above hosts. Empty: it is good everywhere.
 	RP string
 
+	// Model is the AAGUID of a security key's model, if its maker has vouched for it at registration. Empty: nobody has.
+	Model string
+
 	// Data belongs to the factor: keys, hashes, counters. It is sealed wherever it is kept.
 	Data []byte
 }
@@ -43,6 +46,9 @@ type Challenge struct {
 
 	Key string // for an authenticator app: the key in base32 (RFC 4648, section 6) without padding
 	URI string // for an authenticator app: the otpauth URI that holds the key
+
+	To    string    // for a code that was sent: what may be shown of where it went
+	Again time.Time // for a code that was sent: another one may be asked for from then on
 
 	Options []byte // for a passkey: what the browser is asked, in the JSON of WebAuthn Level 3
 }

@@ -85,12 +85,17 @@ func (o oracle) lets(f *Facts) bool {
 		}
 	}
 	var applying []*Policy
+	browser, remembered := f.Proofs.Latest(mfa.RememberedBrowser)
+	remembered = remembered && f.Registered && len(f.User.Roles) == 0
 	for i := range o.Policies {
 		p := &o.Policies[i]
 		if p.State != Enabled || !o.applies(p, f) {
 			continue
 		}
 		applying = append(applying, p)
+		if p.Session.Persistent == NeverPersistent || p.Session.SignInFrequency != nil && p.Session.SignInFrequency.EveryTime {
+			remembered = false
+		}
 		if s := p.Session.SignInFrequency; s != nil && !(s.EveryTime && f.Entered) {
 			age := s.Every
 			if s.EveryTime {
@@ -116,6 +121,8 @@ func (o oracle) lets(f *Facts) bool {
 	if !young(mfa.Password, password) && !young(mfa.Passkey, password) {
 		return false
 	}
+	age := f.Now.Sub(browser.At)
+	remembered = remembered && age >= 0 && age < o.Remember.Browser && !browser.At.Before(second)
 	passkey, pass := young(mfa.Passkey, second), young(mfa.TemporaryAccessPass, second)
 	// These are worth something beside a password alone.
 	code := young(mfa.Password, password) && young(mfa.TOTP, second)
@@ -127,13 +134,16 @@ func (o oracle) lets(f *Facts) bool {
 		}
 		var controls []bool
 		if g.MFA {
-			controls = append(controls, code || passkey || pass || recovery)
+			controls = append(controls, code || passkey || pass || recovery || remembered)
 		}
 		switch g.Strength {
 		case MFAStrength:
 			controls = append(controls, code || passkey || pass || recovery)
 		case PhishingResistantStrength:
 			controls = append(controls, passkey)
+		case "keys of one model":
+			p, _ := f.Proofs.Latest(mfa.Passkey)
+			controls = append(controls, passkey && p.Model == modelA)
 		case "codes":
 			controls = append(controls, code)
 		}

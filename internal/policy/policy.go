@@ -61,6 +61,7 @@ const (
 	PolicySatisfied      Reason = "policy_satisfied"
 	PolicyBlocks         Reason = "policy_blocks"
 	MFASatisfied         Reason = "mfa_satisfied"
+	BrowserRemembered    Reason = "remembered_browser" // which is enough
 	MFARequired          Reason = "mfa_required"
 	StrengthUnreachable  Reason = "authentication_strength_not_registered"
 	SignInFrequencyOver  Reason = "sign_in_frequency"
@@ -99,6 +100,13 @@ type Decision struct {
 	// MFA says that a second factor was demanded, whether or not it has been proven.
 	MFA bool
 
+	// RememberBrowser is for how long this browser may be remembered if its owner wants that and proves a second factor now, with
+	// Verify. Zero: not at all.
+	RememberBrowser time.Duration
+
+	// Stay is for how long the person may stay signed in if he wants to; zero: as long as every session lasts. See Offers.
+	Stay time.Duration
+
 	// Persistent says whether the session outlives the browser.
 	Persistent Persistence
 
@@ -116,7 +124,20 @@ func (s *Set) Explain(f *Facts) (Decision, []Result) {
 	return s.decide(f, results), results
 }
 
+// withModels adds to what he could prove what his security keys are.
+func (s *Set) withModels(f *Facts) *Facts {
+	if len(s.models) == 0 || len(f.Models) == 0 {
+		return f
+	}
+	with := *f
+	for _, model := range f.Models {
+		with.Methods |= s.modelBits(model)
+	}
+	return &with
+}
+
 func (s *Set) decide(f *Facts, results []Result) Decision {
+	f = s.couldProve(s.withModels(f))
 	if refused := refusal(f); refused != "" {
 		s.notAsked(results)
 		return Decision{Action: Block, Reason: refused}
@@ -134,6 +155,7 @@ func (s *Set) decide(f *Facts, results []Result) Decision {
 		out = s.conditional(&again, results)
 		d = s.settle(&again, &out)
 	}
+	d.Stay = s.stay(f, &out)
 	d.Persistent, d.PasswordSince, d.SecondSince = out.persistent, out.password, out.second
 	return d
 }
@@ -170,6 +192,7 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 		return d
 	}
 	var graceEnds time.Time
+	remember := s.rememberFor(f)
 	switch {
 	case !s.Defaults.Off:
 		d.MFA, d.Policy = true, nil
@@ -180,6 +203,8 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 	case out.demandsMFA == nil:
 		if demanded, ends := s.perUser(f); demanded {
 			d.MFA, graceEnds = true, ends
+			out.have = out.have&^rememberedSet | s.rememberedByOwn(f, out)
+			remember = s.rememberByOwn()
 			if !s.perUserCombinations().meets(out.have) {
 				out.unmet.mfa = append(out.unmet.mfa, s.perUserCombinations())
 			}
@@ -190,7 +215,9 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 			d.Policy = out.unmet.mfaBy
 		}
 		if f.Registered || !f.Now.Before(graceEnds) {
-			s.askMFA(f, out, &d)
+			if s.askMFA(f, out, &d); d.Action == Verify {
+				d.RememberBrowser = rememberable(f, out, remember)
+			}
 			return d
 		}
 		d.Action, d.Reason, d.GraceEnds = Allow, InGrace, graceEnds
@@ -213,6 +240,8 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 	case out.have&secondFactors&^recoverySet != 0:
 		d.Reason = MFASatisfied
 		d.Offer = !f.Registered && out.have&(passSet|passOnceSet) != 0
+	case out.have&rememberedSet != 0 && d.MFA:
+		d.Reason = BrowserRemembered
 	case out.applied:
 		d.Reason = PolicySatisfied
 	case len(s.policies) > 0:
@@ -230,7 +259,15 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 // one that he may have lost.
 func recovering(ps mfa.Proofs) bool {
 	code, ok := ps.Latest(mfa.RecoveryCode)
-	return ok && proven(ps, code.At, code.At)&secondFactors&^recoverySet == 0
+	if !ok {
+		return false
+	}
+	for _, p := range ps {
+		if !p.At.Before(code.At) && MethodsOf(p.Method, p.Reusable)&secondFactors&^recoverySet != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // reachable says whether the person could meet a requirement with what he has, or could register for it.
@@ -258,9 +295,28 @@ func (s *Set) newMethods() (ms Methods) {
 		return totpSet
 	}
 	for _, m := range s.Registrable {
+		if !s.Registers(m) {
+			continue
+		}
 		ms |= MethodsOf(m, false)
+		if m == mfa.Passkey && len(s.models) > 0 {
+			ms |= modelSets
+		}
 	}
 	return ms
+}
+
+// Registers says whether a method that can be registered may be: codes that are sent, while security defaults are off.
+func (s *Set) Registers(m mfa.Method) bool { return s.Defaults.Off || MethodsOf(m, false)&sentSet == 0 }
+
+// couldProve takes out of the facts the methods whose codes can't be sent.
+func (s *Set) couldProve(f *Facts) *Facts {
+	if f.Methods&sentSet&^s.usable == 0 {
+		return f
+	}
+	without := *f
+	without.Methods &^= sentSet &^ s.usable
+	return &without
 }
 
 // askMFA says how the person gets to what is demanded: by proving what he has, by registering what he lacks, or not at all.

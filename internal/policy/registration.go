@@ -58,10 +58,12 @@ func (s *Set) ExplainAction(f *Facts, action UserAction) (Decision, []Result) {
 }
 
 func (s *Set) decideAction(f *Facts, action UserAction, results []Result) Decision {
+	f = s.couldProve(f)
 	if refused := refusal(f); refused != "" {
 		s.notAsked(results)
 		return Decision{Action: Block, Reason: refused}
 	}
+	f = s.withModels(f)
 	facts := *f
 	facts.Application, facts.UserAction = "", action
 	if len(s.policies) == 0 {

@@ -10,7 +10,6 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/platform"
-	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 )
 
@@ -19,11 +18,14 @@ type accountPage struct {
 	Session   string
 	Factors   []mfa.Credential
 	Removable bool
+	Fixed     string // id of the factor that the directory says
 	MayAdd    bool
 	CodesLeft int
 	FewCodes  bool
 	Upstreams []signin.UpstreamApplication
 	Sessions  []sessionRow
+	Browsers  []browserRow
+	Activity  []activityRow
 
 	ShowAppPasswords bool // there are some, or may be
 	AppPasswords     []appPasswordRow
@@ -40,6 +42,7 @@ type appPasswordRow struct {
 type sessionRow struct {
 	ID, Browser, Address, Applications string
 	Created, Seen                      time.Time
+	Until                              time.Time // zero: its owner has not chosen to stay signed in
 	This                               bool
 }
 
@@ -60,10 +63,14 @@ func (v *visit) getAccount() {
 			pg.Notice = pg.T("account.ended")
 		case query.Has("stored"):
 			pg.Notice = pg.T("upstream.stored")
-		case query.Has("forgotten"):
+		case query.Has("taken_back"):
 			pg.Notice = pg.T("upstream.forgotten")
 		case query.Has("revoked"):
 			pg.Notice = pg.T("account.revoked")
+		case query.Has("forgotten"):
+			pg.Notice = pg.T("account.forgotten")
+		case query.Has("forgotten_all"):
+			pg.Notice = pg.T("account.forgotten_all")
 		}
 	})
 }
@@ -80,7 +87,7 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 		v.advance(st)
 		return
 	}
-	overview, err := v.Service.Overview(ctx, st, v.f.Now)
+	overview, err := v.Service.Overview(ctx, v.client, st)
 	if v.failed(err) {
 		return
 	}
@@ -103,19 +110,29 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 	if gone := v.Returns.openRemoved(v.r.URL.Query().Get("removed"), v.f.Host, data.Session, v.f.Now); !slices.Contains(overview.Accepted.IDs, gone) {
 		data.Unknown = v.unknownPasskey(gone)
 	}
+	if st.User.Phone != "" {
+		data.Fixed = account.DirectoryPhone
+	}
 	for _, s := range overview.Sessions {
 		row := sessionRow{
 			ID: s.ID, Browser: browserName(pg, s.UserAgent), Applications: strings.Join(s.Applications, ", "),
 			Created: s.Created.UTC(), Seen: s.Seen.UTC(), This: s.ID == st.Current.Session.ID,
 		}
 		if s.Address.IsValid() {
-			row.Address = s.Address.String()
+			row.Address = v.place(pg, s.Address)
+		}
+		if s.Stay > 0 {
+			row.Until = s.Expires.UTC()
 		}
 		if row.This {
 			data.Sessions = append([]sessionRow{row}, data.Sessions...)
 		} else {
 			data.Sessions = append(data.Sessions, row)
 		}
+	}
+	data.Browsers = v.browserRows(pg, overview.Browsers)
+	if data.Activity, err = v.activityRows(pg, st); v.failed(err) {
+		return
 	}
 	prepare(pg)
 	v.render(v.w, pg, status, "account", data)
@@ -154,7 +171,7 @@ func (v *visit) postAccount() {
 		})
 	case "forget-upstream":
 		cookies, err := v.Service.RemoveUpstream(ctx, v.client, id, v.form("id"))
-		v.upstreamChanged(cookies, err, "forgotten")
+		v.upstreamChanged(cookies, err, "taken_back")
 	case "revoke":
 		err := v.Service.RevokeAppPassword(ctx, v.client, v.form("id"))
 		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?revoked") })
@@ -164,11 +181,11 @@ func (v *visit) postAccount() {
 	case "everywhere":
 		err := v.Service.SignOutEverywhere(ctx, v.client)
 		v.changed(signin.Cookies{}, err, func() {
-			http.SetCookie(v.w, session.NewCookie(session.CookieName, "", v.f.HTTPS, -1))
+			v.forgetSession()
 			v.signedOut("signedout.everywhere")
 		})
 	default:
-		v.redirect(prefix + "account")
+		v.postRemembered()
 	}
 }
 

@@ -39,7 +39,7 @@ func (v *visit) postPasskey() {
 		return
 	}
 	v.setCookies(cookies)
-	v.advance(st)
+	v.signedIn(st, cookies)
 }
 
 // finished goes on after a second factor. To somebody who is through, a passkey is offered, where the browser has said that it can keep

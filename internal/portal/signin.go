@@ -47,9 +47,13 @@ func (v *visit) renderSignIn(status int, userName string, prepare func(*page)) {
 	pg := v.page("signin.title")
 	pg.Name = "signin"
 	prepare(pg)
-	invitation, err := v.Service.Invite(v.client, v.stands)
-	if v.failed(err) {
-		return
+	var invitation signin.Invitation
+	// A form that comes without our cookie is from no browser that was shown the page. Its answer has no cookies, whoever is named in it.
+	if v.r.Method != http.MethodPost || v.client.Binding != "" {
+		var err error
+		if invitation, err = v.Service.Invite(v.client, v.stands); v.failed(err) {
+			return
+		}
 	}
 	if invitation.Browser != v.client.Binding {
 		http.SetCookie(v.w, session.NewCookie(session.BindingCookieName, invitation.Browser, v.f.HTTPS, 0))
@@ -94,7 +98,7 @@ func (v *visit) postSignIn() {
 		return
 	}
 	v.setCookies(cookies)
-	v.advance(st)
+	v.signedIn(st, cookies)
 }
 
 // refuseSignIn says what is wrong with a user name and a password. Who was signed in still is, and is told once more why he is asked.

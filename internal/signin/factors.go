@@ -41,7 +41,7 @@ func (s *Service) spend(ctx context.Context, c Client, st State) (State, string,
 // pays says whether a proof could pay for a change of factors. A recovery code pays for replacing what was lost, and for
 // nothing else.
 func (st State) pays(p mfa.Proof, now time.Time) bool {
-	return p.Method != mfa.Password && (p.Method != mfa.RecoveryCode || replacing(st)) && !p.Spent && now.Sub(p.At) <= Fresh
+	return p.Method != mfa.Password && p.Method != mfa.RememberedBrowser && (p.Method != mfa.RecoveryCode || replacing(st)) && !p.Spent && now.Sub(p.At) <= Fresh
 }
 
 // HasFresh says whether the session holds a proof that could pay for a change of factors.
@@ -49,13 +49,13 @@ func (st State) HasFresh(now time.Time) bool {
 	return slices.ContainsFunc(st.Current.Proofs, func(p mfa.Proof) bool { return st.pays(p, now) })
 }
 
-// RemoveFactor removes an authenticator app or a passkey, with a fresh proof. The error is ErrStep, ErrNotFresh, ErrLastFactor, or wraps
+// RemoveFactor removes a factor that the person has registered, with a fresh proof. The error is ErrStep, ErrNotFresh, ErrLastFactor, or wraps
 // store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) RemoveFactor(ctx context.Context, c Client, sessionID, credential string) (Cookies, error) {
-	return s.changeFactors(ctx, c, sessionID, func(a *account.Account) (*audit.Event, error) {
+	return s.changeFactors(ctx, c, sessionID, func(st State, a *account.Account) (*audit.Event, error) {
 		old, ok := a.Credential(credential)
-		if !ok || !account.Lasting(old.Method) {
-			return nil, nil // gone already
+		if !ok || !account.Lasting(old.Method) || fromDirectory(st.User, old) {
+			return nil, nil // gone already, or not his to remove
 		}
 		a.Remove(credential)
 		if !a.Registered() {
@@ -68,7 +68,7 @@ func (s *Service) RemoveFactor(ctx context.Context, c Client, sessionID, credent
 // NewRecoveryCodes replaces the recovery codes, with a fresh proof. Errors are those of RemoveFactor.
 func (s *Service) NewRecoveryCodes(ctx context.Context, c Client, sessionID string) (Cookies, []string, error) {
 	var codes []string
-	cookies, err := s.changeFactors(ctx, c, sessionID, func(a *account.Account) (_ *audit.Event, err error) {
+	cookies, err := s.changeFactors(ctx, c, sessionID, func(_ State, a *account.Account) (_ *audit.Event, err error) {
 		if !a.Registered() {
 			return nil, ErrStep
 		}
@@ -98,7 +98,7 @@ func (s *Service) RenameFactor(ctx context.Context, c Client, sessionID, credent
 			return ErrStep
 		}
 		old, ok := a.Credential(credential)
-		if renamed = ok && account.Lasting(old.Method) && name != "" && old.Name != name; renamed {
+		if renamed = ok && (old.Method == mfa.TOTP || old.Method == mfa.Passkey) && name != "" && old.Name != name; renamed {
 			old.Name = name
 			a.Put(old)
 		}
@@ -138,7 +138,7 @@ func (s *Service) mayPay(ctx context.Context, c Client, sessionID string) (State
 }
 
 // changeFactors spends a fresh proof on a change of a signed-in person's factors. Every other session of his ends.
-func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string, change func(*account.Account) (*audit.Event, error)) (Cookies, error) {
+func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string, change func(State, *account.Account) (*audit.Event, error)) (Cookies, error) {
 	st, err := s.mayPay(ctx, c, sessionID)
 	if err != nil {
 		return Cookies{}, err
@@ -153,7 +153,7 @@ func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string,
 			return ErrStep
 		}
 		var err error
-		if event, err = change(a); err != nil || event == nil {
+		if event, err = change(st, a); err != nil || event == nil {
 			return err
 		}
 		a.BeginEpoch(sessionID)

@@ -23,6 +23,8 @@ import (
 type keys struct {
 	asked  atomic.Int64
 	judged atomic.Int64
+	model  string // of what is registered next
+	listed int    // credentials of the last question
 }
 
 func (*keys) Method() mfa.Method { return mfa.Passkey }
@@ -48,14 +50,15 @@ func (k *keys) FinishRegistration(state []byte, has []mfa.Credential, answer str
 	if answer != string(state) {
 		return mfa.Credential{}, mfa.ErrWrong
 	}
-	return mfa.Credential{Method: mfa.Passkey, Added: now, RP: "hr.example.com", Data: state}, nil
+	return mfa.Credential{Method: mfa.Passkey, Added: now, RP: "hr.example.com", Model: k.model, Data: state}, nil
 }
 
 func (*keys) Finish([]mfa.Credential, string, time.Time) (mfa.Credential, error) {
 	return mfa.Credential{}, mfa.ErrWrong
 }
 
-func (k *keys) BeginVerification(_ *mfa.User, site mfa.Site, _ []mfa.Credential, now time.Time) (mfa.Challenge, error) {
+func (k *keys) BeginVerification(_ *mfa.User, site mfa.Site, credentials []mfa.Credential, now time.Time) (mfa.Challenge, error) {
+	k.listed = len(credentials)
 	return k.ask(site, now)
 }
 

@@ -24,7 +24,7 @@ func (s *Service) Password(ctx context.Context, c Client, name, password string)
 	if err != nil {
 		return State{}, Cookies{}, err
 	}
-	return s.accepted(ctx, c, user, a, mfa.Proof{Method: mfa.Password, At: c.Now}, audit.Event{Type: audit.PasswordAccepted})
+	return s.accepted(ctx, c, user, a, s.proven(c, user, a), audit.Event{Type: audit.PasswordAccepted})
 }
 
 // judgePassword judges a user name and a password, and calls accepted if they are right, before the attempt is taken back. The error is one
@@ -91,9 +91,9 @@ func (s *Service) judgePassword(ctx context.Context, c Client, name, password st
 	return user, s.Passwords.Refund(ctx, attempt, c.Now)
 }
 
-// accepted takes a proof that begins a sign-in: it renews the browser's session if it is the same person's, and begins one otherwise.
-// The event tells of the proof.
-func (s *Service) accepted(ctx context.Context, c Client, user *mfa.User, a *account.Account, proof mfa.Proof, event audit.Event) (State, Cookies, error) {
+// accepted takes proofs that begin a sign-in: it renews the browser's session if it is the same person's, and begins one otherwise.
+// The event tells of them.
+func (s *Service) accepted(ctx context.Context, c Client, user *mfa.User, a *account.Account, proofs mfa.Proofs, event audit.Event) (State, Cookies, error) {
 	event.User, event.UserID = user.Canonical, user.ID
 	before, err := s.State(ctx, c)
 	if err != nil {
@@ -102,7 +102,9 @@ func (s *Service) accepted(ctx context.Context, c Client, user *mfa.User, a *acc
 	if before.User != nil && before.User.ID == user.ID && before.Current.Latest() {
 		// He had the page open in another tab. What he has proven there stays proven.
 		current, cookie, err := s.Sessions.Elevate(ctx, before.Current, c.Now, func(ses *mfa.Session) error {
-			ses.Proofs = ses.Proofs.With(proof)
+			for _, p := range proofs {
+				ses.Proofs = ses.Proofs.With(p)
+			}
 			s.settle(c, user, a, ses)
 			return nil
 		})
@@ -122,7 +124,7 @@ func (s *Service) accepted(ctx context.Context, c Client, user *mfa.User, a *acc
 		}
 	}
 	b := session.Beginning{
-		User: user, Host: c.Host, Proofs: mfa.Proofs{proof}, CredentialEpoch: a.State.Epoch,
+		User: user, Host: c.Host, Proofs: proofs, CredentialEpoch: a.State.Epoch,
 		Address: c.Address, UserAgent: c.UserAgent,
 	}
 	facts := s.facts(c, user, a, nil, b.Proofs)
@@ -173,6 +175,7 @@ func (s *Service) firstSignIn(ctx context.Context, c Client, user *mfa.User) (*a
 		if !s.Policy.Defaults.Off && a.State.GraceStarted.IsZero() {
 			a.State.GraceStarted = c.Now
 		}
-		return nil
+		s.comeBack(c, user, a)
+		return s.knowPhone(a, user, c.Now)
 	})
 }

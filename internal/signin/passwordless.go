@@ -142,7 +142,7 @@ func (s *Service) Passkey(ctx context.Context, c Client, token, answer string) (
 		return State{}, Cookies{}, "", err
 	}
 	accepted := audit.Event{Type: audit.FactorAccepted, Method: mfa.Passkey, Credential: used.ID, Reason: "passwordless"}
-	st, cookies, err = s.accepted(ctx, c, user, a, mfa.Proof{Method: mfa.Passkey, At: c.Now, Credential: used.ID}, accepted)
+	st, cookies, err = s.accepted(ctx, c, user, a, mfa.Proofs{{Method: mfa.Passkey, At: c.Now, Credential: used.ID, Model: used.Model}}, accepted)
 	return st, cookies, "", err
 }
 

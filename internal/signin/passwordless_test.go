@@ -557,3 +557,53 @@ func TestAPasskeyIsOfferedToWhoCouldRegisterOneAtOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestAKeyOfAModelThatPolicyNames(t *testing.T) {
+	const model = "cb69481e-8ff7-4039-93ec-0a2729a154a8"
+	inWithKeys(t, func(t *testing.T, f *fixture, k *keys) {
+		id := f.withPasskey("alice")
+		rules, err := policy.New(policy.Model{
+			Defaults: policy.SecurityDefaults{Off: true}, Registrable: []mfa.Method{mfa.Passkey, mfa.TOTP},
+			Strengths: []policy.Strength{{Name: "keys", Combinations: []string{"fido2"}, AAGUIDs: []string{model}}},
+			Policies: []policy.Policy{{
+				Name: "keys", State: policy.Enabled, Grant: policy.Grant{Strength: "keys"},
+				Conditions: policy.Conditions{Users: policy.Users{All: true}, Applications: []string{"hr"}},
+			}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Policy, f.Gate.Policy = rules, rules
+		b := f.browser()
+		st, _, err := b.passkey(b.invited(), id)
+		if err != nil || st.Step != Register || !st.Decision.Methods.OfModels() {
+			t.Fatalf("step %d (%s), %v", st.Step, st.Decision.Reason, err)
+		}
+		// One of another model is registered, and is not enough.
+		k.model = "ee882879-721c-4913-9775-3dfcce97072a"
+		if st, _ := b.registerKey(); st.Step != Register {
+			t.Fatalf("step %d (%s)", st.Step, st.Decision.Reason)
+		}
+		time.Sleep(time.Minute)
+		if st, _, err = b.passkey(b.invited(), id); err != nil || st.Step != Register {
+			t.Fatalf("step %d, %v", st.Step, err)
+		}
+		k.model = model
+		st, _ = b.registerKey()
+		if st.Step != Done {
+			t.Fatalf("step %d (%s)", st.Step, st.Decision.Reason)
+		}
+		if p, _ := st.Current.Proofs.Latest(mfa.Passkey); p.Model != model {
+			t.Fatalf("%+v", p)
+		}
+		// After the password, those that would do are asked for, of the three that he has.
+		again := f.browser()
+		if st := again.must(again.password("alice", rightPassword)); st.Step != Verify {
+			t.Fatalf("step %d", st.Step)
+		}
+		again.ask()
+		if k.listed != 1 {
+			t.Fatalf("%d passkeys are asked for", k.listed)
+		}
+	})
+}

@@ -50,6 +50,10 @@ type token struct {
 	drop        string // a part of the response
 	noKey       bool   // no attested credential data
 	short       bool   // authenticator data is cut short
+
+	x5c     [][]byte          // certificates of an attestation; nil: the passkey signs it itself
+	signer  *ecdsa.PrivateKey // of the attestation; nil: the passkey
+	swapped []byte            // AAGUID that is put in after the attestation was signed
 }
 
 func newToken(t testing.TB) *token {
@@ -170,7 +174,16 @@ func (k *token) create(options []byte) string {
 	client := k.clientData("webauthn.create", q.Challenge)
 	object := map[string]any{"fmt": "none", "attStmt": map[string]any{}, "authData": auth}
 	if k.attested != "" {
-		object["fmt"], object["attStmt"] = k.attested, map[string]any{"alg": -7, "sig": k.sign(auth, client)}
+		statement := map[string]any{"alg": -7, "sig": k.sign(auth, client)}
+		if k.signer != nil {
+			statement["sig"], statement["x5c"] = signed(k.t, k.signer, auth, client), k.x5c
+		}
+		object["fmt"], object["attStmt"] = k.attested, statement
+	}
+	if k.swapped != nil {
+		swapped := append([]byte(nil), auth...)
+		copy(swapped[37:], k.swapped)
+		object["authData"] = swapped
 	}
 	raw := k.encode(object)
 	if k.rawObject != nil {

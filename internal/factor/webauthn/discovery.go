@@ -115,9 +115,5 @@ func (Factor) Maker(c mfa.Credential) string {
 	if json.Unmarshal(c.Data, &d) != nil {
 		return ""
 	}
-	b := d.Credential.Authenticator.AAGUID
-	if len(b) != 16 {
-		return ""
-	}
-	return makers[fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])]
+	return makers[aaguidText(d.Credential.Authenticator.AAGUID)]
 }

@@ -1,11 +1,12 @@
 // Package webauthn is passkeys and security keys (WebAuthn Level 3), as a second factor and in the password's place. Every one must
-// verify its user, by a PIN or biometrics, so that it is worth two factors; who made it is not asked.
+// verify its user, by a PIN or biometrics, so that it is worth two factors. Who made it is asked only where the operator names makers whom he believes.
 package webauthn
 
 import (
 	"bytes"
 	"cmp"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,6 +47,10 @@ type Factor struct {
 	// RelatedOrigins are origins outside of RPID that its passkeys are good for too (WebAuthn Level 3, section 5.11). Browsers ask
 	// the host RPID for the list.
 	RelatedOrigins []string
+
+	// Roots are the makers of security keys who are believed about what they have made. With them, browsers are asked for the maker's
+	// attestation when a passkey is registered. Nil: nobody is believed or asked.
+	Roots *x509.CertPool
 }
 
 // data is what is kept of a credential.
@@ -96,12 +101,20 @@ func (f Factor) relyingParty(rpID, origin string) (*webauthn.WebAuthn, error) {
 	patience := webauthn.TimeoutConfig{Timeout: Lifetime, TimeoutUVD: Lifetime} // for the browser; asked.Expires enforces it
 	return webauthn.New(&webauthn.Config{
 		RPID: rpID, RPDisplayName: cmp.Or(f.DisplayName, rpID), RPOrigins: []string{origin},
-		AttestationPreference: protocol.PreferNoAttestation,
+		AttestationPreference: f.attestation(),
 		AuthenticatorSelection: protocol.AuthenticatorSelection{
 			ResidentKey: protocol.ResidentKeyRequirementPreferred, UserVerification: protocol.VerificationRequired,
 		},
 		Timeouts: webauthn.TimeoutsConfig{Login: patience, Registration: patience},
 	})
+}
+
+// attestation is what browsers are asked for about the maker.
+func (f Factor) attestation() protocol.ConveyancePreference {
+	if f.Roots == nil {
+		return protocol.PreferNoAttestation
+	}
+	return protocol.PreferDirectAttestation
 }
 
 // origin gives the site's origin as browsers write it, and its relying party.
@@ -282,8 +295,8 @@ func (f Factor) FinishRegistration(state []byte, has []mfa.Credential, answer st
 	if slices.ContainsFunc(opened, func(d data) bool { return bytes.Equal(d.Credential.ID, made.ID) }) {
 		return mfa.Credential{}, wrong("this passkey is registered already")
 	}
-	made.Attestation = webauthn.CredentialAttestation{} // it was not asked for, and is not looked at again
-	c := mfa.Credential{Method: mfa.Passkey, Added: now, RP: a.RPID}
+	made.Attestation = webauthn.CredentialAttestation{} // it is not looked at again
+	c := mfa.Credential{Method: mfa.Passkey, Added: now, RP: a.RPID, Model: f.attested(&parsed.Response.AttestationObject, now)}
 	c.Data, err = json.Marshal(data{a.Session.UserID, *made})
 	return c, err
 }
