@@ -109,7 +109,7 @@ func (o oracle) lets(f *Facts) bool {
 	}
 	if f.Client.App == ExchangeActiveSync || f.Client.App == OtherClients {
 		// It proves its password with every request, and can do nothing else.
-		return !slices.ContainsFunc(applying, func(p *Policy) bool { return !p.Grant.Empty() })
+		return f.Proofs.Has(mfa.Password) && !slices.ContainsFunc(applying, func(p *Policy) bool { return !p.Grant.Empty() })
 	}
 	young := func(m mfa.Method, since time.Time) bool {
 		p, ok := f.Proofs.Latest(m)

@@ -163,7 +163,7 @@ func (s *Set) decide(f *Facts, results []Result) Decision {
 // refusal says why somebody is refused whatever the policies say; empty: he isn't.
 func refusal(f *Facts) Reason {
 	switch {
-	case f.User == nil || !begun(f.Proofs, time.Time{}):
+	case f.User == nil || !begun(f.Proofs, time.Time{}), Legacy(f.Client.App) && !f.Proofs.Has(mfa.Password):
 		return NothingProven
 	case f.User.Disabled:
 		return UserDisabled
