@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/admin"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
+	"github.com/caddy-mfa/caddy-mfa/internal/inventory"
 	"github.com/caddy-mfa/caddy-mfa/internal/machinekey"
 	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
@@ -56,6 +57,7 @@ func (*AdminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 		return apiError(http.StatusServiceUnavailable, "caddy-mfa has not started: %v", err)
 	}
 	mux := adminMux(rt.admin, app.signIns)
+	legacyEndpoint(mux, app)
 	r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
 	w.Header().Set("Cache-Control", "no-store")
 	mux.ServeHTTP(w, r)
@@ -65,20 +67,7 @@ func (*AdminAPI) serve(w http.ResponseWriter, r *http.Request) error {
 // adminMux serves the endpoints. Answers are JSON; mistakes too, in the form of Caddy's own. Without a log, signIns is nil.
 func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 	mux := http.NewServeMux()
-	handle := func(pattern string, serve func(r *http.Request) (any, error)) {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			answer, err := serve(r)
-			status := http.StatusOK
-			if err != nil {
-				status, answer = adminStatus(err), map[string]string{"error": err.Error()}
-			}
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(status)
-			if err := json.NewEncoder(w).Encode(answer); err != nil {
-				caddy.Log().Named("admin.api.mfa").Debug("writing answer: " + err.Error())
-			}
-		})
-	}
+	handle := adminHandle(mux)
 	done := func(err error) (any, error) { return map[string]string{"status": "done"}, err }
 
 	handle("GET /mfa/users", func(r *http.Request) (any, error) { return s.List(r.Context()) })
@@ -130,7 +119,7 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 		return done(s.Unlock(r.Context(), r.PathValue("name"), time.Now()))
 	})
 	handle("POST /mfa/users/{name}/sign-out", func(r *http.Request) (any, error) {
-		return done(s.SignOut(r.Context(), r.PathValue("name")))
+		return done(s.SignOut(r.Context(), r.PathValue("name"), time.Now()))
 	})
 	handle("PUT /mfa/users/{name}/upstream-basic/{application}", func(r *http.Request) (any, error) {
 		// From the body alone: Caddy logs the URLs of its admin endpoint.
@@ -141,6 +130,9 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 	})
 	handle("POST /mfa/accounts/init", func(r *http.Request) (any, error) { return done(s.AcceptAccounts(r.Context())) })
 	keyEndpoints(handle, s)
+	handle("GET /mfa/messages", func(r *http.Request) (any, error) { return s.MessagesSent(r.Context(), time.Now()) })
+	handle("POST /mfa/messages/stop", func(r *http.Request) (any, error) { return done(s.StopMessages(r.Context(), true)) })
+	handle("POST /mfa/messages/start", func(r *http.Request) (any, error) { return done(s.StopMessages(r.Context(), false)) })
 	policyEndpoints(handle, s, signIns)
 	handle("GET /mfa/sign-ins", func(r *http.Request) (any, error) { return listSignIns(r, signIns, time.Now()) })
 	handle("/mfa/", func(r *http.Request) (any, error) {
@@ -148,6 +140,24 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 		return nil, errors.Join(errNoEndpoint, err)
 	})
 	return mux
+}
+
+// adminHandle gives what adds an endpoint to mux.
+func adminHandle(mux *http.ServeMux) func(pattern string, serve func(r *http.Request) (any, error)) {
+	return func(pattern string, serve func(r *http.Request) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			answer, err := serve(r)
+			status := http.StatusOK
+			if err != nil {
+				status, answer = adminStatus(err), map[string]string{"error": err.Error()}
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			if err := json.NewEncoder(w).Encode(answer); err != nil {
+				caddy.Log().Named("admin.api.mfa").Debug("writing answer: " + err.Error())
+			}
+		})
+	}
 }
 
 // passStart reads when a pass begins to be good: zero for at once.
@@ -176,9 +186,9 @@ func (b badInput) Unwrap() error { return b.error }
 
 func adminStatus(err error) int {
 	switch {
-	case errors.As(err, &badInput{}), errors.Is(err, signinlog.ErrFilter), errors.Is(err, admin.ErrUpstream):
+	case errors.As(err, &badInput{}), errors.Is(err, signinlog.ErrFilter), errors.Is(err, inventory.ErrFilter), errors.Is(err, admin.ErrUpstream):
 		return http.StatusBadRequest
-	case errors.Is(err, admin.ErrNoUser), errors.Is(err, admin.ErrNoUpstream), errors.Is(err, errNoEndpoint), errors.Is(err, errSignInLogOff),
+	case errors.Is(err, admin.ErrNoUser), errors.Is(err, admin.ErrNoUpstream), errors.Is(err, errNoEndpoint), errors.Is(err, errSignInLogOff), errors.Is(err, errLegacyReportOff),
 		errors.Is(err, machinekey.ErrNoKey), errors.Is(err, machinekey.ErrNoToken):
 		return http.StatusNotFound
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, directory.ErrUnavailable):

@@ -120,7 +120,7 @@ func notLoaded(result *graph.Result) error {
 func strengthsOf(rules *policy.Set) []graph.Strength {
 	strengths := make([]graph.Strength, len(rules.Strengths))
 	for i, strength := range rules.Strengths {
-		strengths[i] = graph.Strength{Name: strength.Name, Combinations: strength.Combinations}
+		strengths[i] = graph.Strength{Name: strength.Name, Combinations: strength.Combinations, AAGUIDs: strength.AAGUIDs}
 	}
 	return strengths
 }
@@ -189,13 +189,13 @@ func parseQuery(v url.Values) (q admin.Query, err error) {
 		}
 		q.Proofs = append(q.Proofs, method)
 	}
-	if len(q.Proofs) > 0 && !slices.Contains(q.Proofs, mfa.Password) {
-		wrong("the password comes first: nothing is decided before it was proven; add it, as in --proof password,%s", join(q.Proofs))
+	if len(q.Proofs) > 0 && !slices.Contains(q.Proofs, mfa.Password) && !slices.Contains(q.Proofs, mfa.Passkey) {
+		wrong("the password comes first, or a passkey in its place: nothing is decided before; add it, as in --proof password,%s", join(q.Proofs))
 	}
 	return q, errors.Join(mistakes...)
 }
 
-var proofMethods = []mfa.Method{mfa.Password, mfa.TOTP, mfa.Passkey, mfa.RecoveryCode, mfa.TemporaryAccessPass}
+var proofMethods = []mfa.Method{mfa.Password, mfa.TOTP, mfa.Passkey, mfa.SMS, mfa.Voice, mfa.Email, mfa.RecoveryCode, mfa.TemporaryAccessPass, mfa.RememberedBrowser}
 
 // word gives what a parameter stands for.
 func word[T ~string](v url.Values, name string, meaning map[string]T, wrong func(string, ...any)) T {

@@ -4,6 +4,7 @@ package caddymodule
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,6 +25,8 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/admin"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory/file"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/htpasswd"
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/watched"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/pass"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/recovery"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/totp"
@@ -55,11 +58,13 @@ type App struct {
 	secrets     [][]byte
 	sessions    storeModule
 	accounts    storeModule
-	directories []*file.Directory
+	directories []*watched.Directory
 	rules       *policy.Set
 	devices     deviceRules
 	countries   *geoip.Countries // nil: none configured
 	terms       []portal.Terms
+	makers      *x509.CertPool // of security keys, who are believed about them; nil: none
+	senders     map[string]senderModule
 	live        *live
 	released    bool // live was given back
 	sink        *sink
@@ -136,17 +141,16 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return errors.New(needsSecret)
 	}
 	for _, d := range a.Users {
-		dir := file.New(d.File.Name, d.File.Path, hashing(), a.slog)
-		if err := dir.Load(); err != nil {
-			path := d.File.Path
-			if absolute, absErr := filepath.Abs(path); absErr == nil {
-				path = absolute // who runs `caddy-mfa` from another folder must see where it was looked for
-			}
-			return fmt.Errorf("users file %s:\n%w", path, err)
+		dir, err := a.directory(d)
+		if err != nil {
+			return err
 		}
 		a.directories = append(a.directories, dir)
 	}
 	var err error
+	if err = a.provisionSenders(); err != nil {
+		return err
+	}
 	if err = a.provisionPolicy(); err != nil {
 		return err
 	}
@@ -160,6 +164,25 @@ func (a *App) Provision(ctx caddy.Context) error {
 	}
 	a.sink = newSink(a.log, a.signIns)
 	return registerMetrics(ctx.GetMetricsRegistry())
+}
+
+// directory makes a directory of what is configured, and reads it.
+func (a *App) directory(d config.Directory) (dir *watched.Directory, err error) {
+	var what, path string
+	if h := d.Htpasswd; h != nil {
+		what, path = "htpasswd file", h.Path
+		dir = htpasswd.New(htpasswd.Settings{Name: h.Name, Path: path, Groups: h.Groups, WeakUntil: h.WeakHashesUntil.Time}, hashing(), a.slog)
+	} else {
+		what, path = "users file", d.File.Path
+		dir = file.New(d.File.Name, path, hashing(), a.slog)
+	}
+	if err := dir.Load(); err != nil {
+		if absolute, absErr := filepath.Abs(path); absErr == nil {
+			path = absolute // who runs `caddy-mfa` from another folder must see where it was looked for
+		}
+		return nil, fmt.Errorf("%s %s:\n%w", what, path, err)
+	}
+	return dir, nil
 }
 
 func (a *App) provisionStores() error {
@@ -273,7 +296,7 @@ func (a *App) start() (*runtime, error) {
 	rules := a.rules
 	cache := time.Duration(a.Session.Cache)
 	sessionManager := session.NewManager(sessions, a.live.sessions, session.NewCodec(keys), session.Settings{
-		Idle: time.Duration(a.Session.Idle), Lifetime: time.Duration(a.Session.Lifetime), Cache: cache,
+		Idle: time.Duration(a.Session.Idle), Lifetime: time.Duration(a.Session.Lifetime), Cache: cache, Stay: time.Duration(a.Session.Remember),
 	})
 	accountService := account.NewService(accounts, a.live.accounts, cache, keys)
 	generation := account.NewGeneration(accounts, generationKeeper{a.ctx.Storage()}, keys)
@@ -292,6 +315,9 @@ func (a *App) start() (*runtime, error) {
 	if err != nil {
 		return nil, err
 	}
+	replaced := make(chan struct{})
+	codes, courier := a.passcodes(replaced)
+	messages := a.messages()
 	service := &signin.Service{
 		Gate: g, Users: dirs, Accounts: accountService, Sessions: sessionManager,
 		Pending: signin.NewPending(sessions, keys), Passwords: passwords, Strangers: strangers(), Policy: rules, Generation: generation,
@@ -299,9 +325,17 @@ func (a *App) start() (*runtime, error) {
 		Factors: map[mfa.Method]mfa.Factor{
 			mfa.Passkey: passkeys, mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},
 		},
-		Keys: machineKeys, Upstreams: a.perUserUpstreams(), Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
+		Keys: machineKeys, Upstreams: a.perUserUpstreams(), Invitations: signin.NewInvitations(accounts, keys), Owners: signin.NewOwners(accounts),
+		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
+		Messages: messages, Courier: courier, Compose: texts.Compose,
+	}
+	for _, f := range codes {
+		service.Registrars, service.Factors[f.Method()] = append(service.Registrars, f), f
 	}
 	g.Passwords = service
+	if a.signIns != nil {
+		service.SignIns = a.recent
+	}
 	pages, err := portal.New(portal.Portal{
 		Service: service, Returns: portal.NewReturns(keys), Texts: texts, Help: a.Help, Terms: a.terms, Log: a.slog,
 		Health: func(ctx context.Context) error {
@@ -332,7 +366,7 @@ func (a *App) start() (*runtime, error) {
 	rt := &runtime{
 		gate: g, portal: pages, signin: service, connections: a.live.connections, sink: a.sink,
 		admin: &admin.Service{
-			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
+			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Messages: messages, Generation: generation, Sink: a.sink,
 			Policy: rules, Applications: a.applications(), Country: a.country, Upstreams: a.perUserUpstreams(),
 			PerUserNoEffect: perUserNoEffect(rules), Keys: machineKeys, KeyThrottle: machineKeys.Throttle,
 		},
@@ -353,11 +387,18 @@ func (a *App) start() (*runtime, error) {
 		})
 		rt.done.Go(func() { d.Run(running) })
 	}
-	a.inventory = a.newInventory(keys, dirs)
-	rt.done.Go(func() { a.inventory.Run(running) })
+	if !a.LegacyReport.Off {
+		a.inventory = a.newInventory(keys, dirs)
+		rt.done.Go(func() { a.inventory.Run(running) })
+		rt.done.Go(func() { a.watchExceptions(running) })
+	}
 	if a.signIns != nil {
 		rt.done.Go(func() { a.signIns.Run(running) })
 	}
+	rt.done.Go(func() {
+		<-running.Done()
+		close(replaced)
+	})
 	rt.done.Go(func() { a.lint(running, rt.admin) })
 	rt.done.Go(func() {
 		rt.connections.Run(running, []store.Store{sessions, accounts}, func(ctx context.Context, c *session.Connection, now time.Time) bool {
@@ -370,7 +411,7 @@ func (a *App) start() (*runtime, error) {
 // passkeys is that factor as it is configured.
 func (a *App) passkeys() webauthn.Factor {
 	if w := a.Factor.WebAuthn; w != nil {
-		return webauthn.Factor{RPID: w.RPID, DisplayName: w.DisplayName}
+		return webauthn.Factor{RPID: w.RPID, DisplayName: w.DisplayName, RelatedOrigins: w.RelatedOrigins, Roots: a.makers}
 	}
 	return webauthn.Factor{}
 }

@@ -30,11 +30,9 @@ func init() {
 // notYet are words of the configuration whose time has not come. They are refused by name: ignoring them would be weaker
 // than what was written.
 var notYet = map[string]bool{
-	"portal": true, "sender": true,
-	"strengths[].aaguids": true, "per_user_mfa.remember_browser": true,
-	"session.remember": true, "session.remember_browser": true,
-	"factor.sms": true, "factor.voice": true, "factor.email": true, "factor.push": true,
-	"users.ldap": true, "users.htpasswd": true,
+	"portal":              true,
+	"factor.push":         true,
+	"users.ldap":          true,
 	"store.redis.cluster": true, "store.redis.sentinel": true,
 }
 
@@ -102,9 +100,9 @@ type option func(d *caddyfile.Dispenser)
 
 // repeatable options may stand several times in their block.
 var repeatable = map[string]bool{
-	"secret": true, "users": true, "factor": true,
+	"secret": true, "users": true, "factor": true, "sender": true,
 	"policy": true, "policies": true, "named_location": true, "strength": true, "device_rule": true, "terms": true,
-	"named_locations[].ranges": true, "per_user_mfa.trusted_ranges": true,
+	"named_locations[].ranges": true, "per_user_mfa.trusted_ranges": true, "senders[].header": true,
 	"service_token": true, "application.legacy_auth": true, "application.legacy_exception": true, "application.legacy_exceptions[].from": true,
 }
 
@@ -223,6 +221,8 @@ func (p *parser) text(field *string, example string) option {
 //			idle     <duration>
 //			lifetime <duration>
 //			cache    <duration>
+//			remember         <days>
+//			remember_browser <days>
 //		}
 //		registration {
 //			from <range>… [or require_pass]
@@ -231,14 +231,25 @@ func (p *parser) text(field *string, example string) option {
 //		users file <file> {
 //			name <name>
 //		}
+//		users htpasswd <file> {
+//			name        <name>
+//			groups      <file>
+//			weak_hashes until <day>
+//		}
 //		factor totp {
 //			issuer <text>
 //		}
 //		factor webauthn {
 //			rp_id        <domain>
 //			display_name <text>
+//			related_origins <origin>…
+//			attestation_roots <file or folder>
 //		}
 //		factor recovery_codes
+//		factor sms|voice|email {   # see sentFactor
+//			sender <name>…
+//		}
+//		…                          # see senderOptions
 //		help <text>
 //		security_defaults [off] {
 //			registration_grace <duration> [until <day>]
@@ -274,6 +285,7 @@ func parseGlobalOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	}
 	maps.Copy(options, p.policyOptions(c))
 	maps.Copy(options, p.machineOptions(c))
+	maps.Copy(options, p.senderOptions(c))
 	p.block(d, "", options)
 	if p.shared != "" && len(c.Secret) == 0 && !p.failed["secret"] {
 		p.mistakes = append(p.mistakes, p.shared+": "+needsSecret)
@@ -358,9 +370,11 @@ func (p *parser) session(c *config.Config) option {
 	return func(d *caddyfile.Dispenser) {
 		p.args(d, 0, 0, "session {")
 		p.block(d, "session", map[string]option{
-			"idle":     p.duration(&c.Session.Idle, "idle 1h"),
-			"lifetime": p.duration(&c.Session.Lifetime, "lifetime 12h"),
-			"cache":    p.duration(&c.Session.Cache, "cache 30s"),
+			"idle":             p.duration(&c.Session.Idle, "idle 1h"),
+			"lifetime":         p.duration(&c.Session.Lifetime, "lifetime 12h"),
+			"cache":            p.duration(&c.Session.Cache, "cache 30s"),
+			"remember":         p.duration(&c.Session.Remember, "remember 30d"),
+			"remember_browser": p.duration(&c.Session.RememberBrowser, "remember_browser 30d"),
 		})
 	}
 }
@@ -428,16 +442,42 @@ func (p *parser) users(c *config.Config) option {
 		case len(args) > 0 && notYet["users."+args[0]]:
 			p.wrong(d, "`users %s` is not available in this version of caddy-mfa", args[0])
 			return
-		case len(args) > 0 && args[0] != "file":
-			p.wrong(d, "there is no kind of directory %q; want `file`", args[0])
+		case len(args) > 0 && args[0] != "file" && args[0] != "htpasswd":
+			p.wrong(d, "there is no kind of directory %q; want `file` or `htpasswd`", args[0])
 			return
 		case len(args) != 2:
 			p.wrong(d, "`%s` has %s; write for example `users file users.yaml`", name, count(len(args)))
 			return
 		}
-		f := &config.FileDirectory{Path: args[1]}
-		c.Users = append(c.Users, config.Directory{File: f})
-		p.block(d, "users.file", map[string]option{"name": p.text(&f.Name, "name staff")})
+		if args[0] == "file" {
+			f := &config.FileDirectory{Path: args[1]}
+			c.Users = append(c.Users, config.Directory{File: f})
+			p.block(d, "users.file", map[string]option{"name": p.text(&f.Name, "name staff")})
+			return
+		}
+		h := &config.HtpasswdDirectory{Path: args[1]}
+		c.Users = append(c.Users, config.Directory{Htpasswd: h})
+		p.block(d, "users.htpasswd", map[string]option{
+			"name":   p.text(&h.Name, "name staff"),
+			"groups": p.text(&h.Groups, "groups /etc/apache2/groups"),
+			"weak_hashes": func(d *caddyfile.Dispenser) {
+				const example = "weak_hashes until 2027-03-01"
+				args, ok := p.args(d, 2, 2, example)
+				p.end(d)
+				if !ok {
+					return
+				}
+				day, err := config.ParseDate(args[1])
+				switch {
+				case args[0] != "until":
+					p.wrong(d, "weak digests are accepted for a time only; write for example `%s`", example)
+				case err != nil:
+					p.wrong(d, "%v", err)
+				default:
+					h.WeakHashesUntil = day
+				}
+			},
+		})
 	}
 }
 
@@ -462,12 +502,22 @@ func (p *parser) factor(c *config.Config) option {
 			p.block(d, "factor.webauthn", map[string]option{
 				"rp_id":        p.text(&c.Factor.WebAuthn.RPID, "rp_id example.com"),
 				"display_name": p.text(&c.Factor.WebAuthn.DisplayName, `display_name "Example"`),
+
+				"attestation_roots": p.text(&c.Factor.WebAuthn.AttestationRoots, "attestation_roots /etc/caddy-mfa/makers"),
+
+				"related_origins": p.texts(&c.Factor.WebAuthn.RelatedOrigins, "related_origins https://hr.example.net"),
 			})
 		case kind == "recovery_codes":
 			c.Factor.RecoveryCodes = &config.RecoveryCodes{}
 			p.end(d)
+		case kind == "sms":
+			p.sentFactor(d, kind, &c.Factor.SMS)
+		case kind == "voice":
+			p.sentFactor(d, kind, &c.Factor.Voice)
+		case kind == "email":
+			p.sentFactor(d, kind, &c.Factor.Email)
 		default:
-			p.wrong(d, "there is no factor %q; want `totp`, `webauthn` or `recovery_codes`", kind)
+			p.wrong(d, "there is no factor %q; want `totp`, `webauthn`, `sms`, `voice`, `email` or `recovery_codes`", kind)
 		}
 	}
 }
@@ -551,6 +601,7 @@ func (p *parser) signInLog(c *config.Config) option {
 //	mfa [<matcher>] [<application>] {
 //		bypass  <path>…
 //		no_idle <path>…
+//		well_known
 //		with_session   strip | pass | replace
 //		upstream_basic <reference> | per_user
 //		identity {
@@ -587,6 +638,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 		"no_idle":        p.texts(&a.NoIdle, "no_idle /api/poll"),
 		"with_session":   p.text(&a.WithSession, "with_session strip"),
 		"upstream_basic": p.text(&a.UpstreamBasic, "upstream_basic {file./run/secrets/hr}"),
+		"well_known":     p.flag(&a.WellKnown),
 		"identity": func(d *caddyfile.Dispenser) {
 			p.args(d, 0, 0, "identity {")
 			p.block(d, "application.identity", map[string]option{
@@ -609,7 +661,7 @@ func parseDirective(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error)
 	routes := h.NewRoute(matcher, handler)
 	if matcher != nil && !a.LegacyOnly {
 		pages := &Handler{PagesOnly: true}
-		pages.Identity = a.Identity
+		pages.Identity, pages.WellKnown = a.Identity, a.WellKnown
 		routes = append(routes, h.NewRoute(nil, pages)...)
 	}
 	return routes, nil

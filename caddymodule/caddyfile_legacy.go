@@ -49,11 +49,16 @@ func (p *parser) legacyOptions(a *config.Application) map[string]option {
 //		outlive      password_change | disabling …
 //	}
 //	legacy_emergency
+//	legacy_report [off] {
+//		keep <duration>
+//		show_unknown_names
+//	}
 func (p *parser) machineOptions(c *config.Config) map[string]option {
 	return map[string]option{
 		"service_token":    p.serviceToken(c),
 		"app_passwords":    p.appPasswordSettings(&c.AppPasswords),
 		"legacy_emergency": p.flag(&c.LegacyEmergency),
+		"legacy_report":    p.legacyReport(c),
 	}
 }
 
@@ -157,6 +162,26 @@ func (p *parser) serviceToken(c *config.Config) option {
 		})
 		p.failed[field+".name"] = out.Name == "" && len(p.mistakes) > before
 		c.ServiceTokens = append(c.ServiceTokens, out)
+	}
+}
+
+func (p *parser) legacyReport(c *config.Config) option {
+	return func(d *caddyfile.Dispenser) {
+		args, ok := p.args(d, 0, 1, "legacy_report off")
+		if !ok {
+			return
+		}
+		if len(args) == 1 {
+			if args[0] != "off" {
+				p.wrong(d, "the report of legacy authentication is on as long as nobody says `legacy_report off`, not %q", args[0])
+			}
+			c.LegacyReport.Off = true
+			p.at["legacy_report.off"] = position(d)
+		}
+		p.block(d, "legacy_report", map[string]option{
+			"keep":               p.duration(&c.LegacyReport.Keep, "keep 90d"),
+			"show_unknown_names": p.flag(&c.LegacyReport.ShowUnknownNames),
+		})
 	}
 }
 

@@ -55,6 +55,7 @@ import (
 //		methods            totp | webauthn | recovery_codes …
 //		registration_grace <duration>
 //		app_passwords      on | off
+//		remember_browser   <days>
 //	}
 func (p *parser) policyOptions(c *config.Config) map[string]option {
 	return map[string]option{
@@ -229,6 +230,7 @@ func (p *parser) strength(c *config.Config) option {
 		var out config.Strength
 		p.named(d, fmt.Sprintf("strengths[%d]", len(c.Strengths)), "strength codes {", &out.Name, map[string]option{
 			"combinations": p.texts(&out.Combinations, "combinations password,softwareOath fido2"),
+			"aaguids":      p.texts(&out.AAGUIDs, "aaguids cb69481e-8ff7-4039-93ec-0a2729a154a8"),
 		})
 		c.Strengths = append(c.Strengths, out)
 	}
@@ -293,9 +295,10 @@ func (p *parser) perUserMFA(c *config.Config) option {
 		out := &config.PerUserMFA{}
 		c.PerUserMFA = out
 		p.block(d, "per_user_mfa", map[string]option{
-			"trusted_ranges": p.ranges(&out.TrustedRanges, "trusted_ranges 10.0.0.0/8"),
-			"methods":        p.texts(&out.Methods, "methods totp"),
-			"app_passwords":  p.onOff(func(on string) { out.AppPasswords = on }),
+			"trusted_ranges":   p.ranges(&out.TrustedRanges, "trusted_ranges 10.0.0.0/8"),
+			"methods":          p.texts(&out.Methods, "methods totp"),
+			"remember_browser": p.duration(&out.RememberBrowser, "remember_browser 30d"),
+			"app_passwords":    p.onOff(func(on string) { out.AppPasswords = on }),
 			"registration_grace": func(d *caddyfile.Dispenser) {
 				text, ok := p.one(d, "registration_grace 14d")
 				if !ok {

@@ -35,7 +35,10 @@ which must be a unix socket:
 Tell them where it is with --address, or with --config and the server's configuration.`,
 		CobraFunc: func(root *cobra.Command) {
 			root.Args, root.RunE = noSuchCommand, group("", "").RunE
-			root.AddCommand(demoCommand(), hashCommand(), userCommand(), appPasswordCommand(), serviceTokenCommand(), accountsCommand(), policyCommand(), signInsCommand())
+			root.AddCommand(
+				demoCommand(), hashCommand(), userCommand(), appPasswordCommand(), serviceTokenCommand(), accountsCommand(), policyCommand(),
+				signInsCommand(), legacyCommand(), messagesCommand(),
+			)
 		},
 	})
 }
@@ -244,7 +247,14 @@ func hashCommand() *cobra.Command {
 		Long: "Read a password, from the terminal without showing it or from standard input, and print the line for users.yaml.\nHow easy it is to guess is said on standard error; who names the user hears also whether the name gives it away.",
 	}
 	asJSON := c.Flags().Bool("json", false, "print JSON")
+	asLine := c.Flags().Bool("htpasswd", false, "print the user's line for an htpasswd file, which only `users htpasswd` reads: Apache doesn't know argon2id")
 	c.RunE = run(func(c *cobra.Command, args []string) error {
+		if *asLine && (*asJSON || len(args) == 0) {
+			return errors.New("write the user behind --htpasswd, as in `mfa hash-password --htpasswd alice`, and no --json")
+		}
+		if *asLine && strings.ContainsAny(args[0], ":\r\n") {
+			return fmt.Errorf("a name can't hold %q in an htpasswd file", ":")
+		}
 		text, err := readPassword(c)
 		if err != nil {
 			return err
@@ -260,6 +270,10 @@ func hashCommand() *cobra.Command {
 			}, nil)
 		}
 		fmt.Fprintln(c.ErrOrStderr(), estimate.Sentence())
+		if *asLine {
+			fmt.Fprintf(c.OutOrStdout(), "%s:%s\n", args[0], encoded)
+			return nil
+		}
 		fmt.Fprintf(c.OutOrStdout(), "password: %s\n", encoded)
 		return nil
 	})
@@ -399,6 +413,15 @@ func printUser(w io.Writer, d admin.Details) {
 	t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	for _, s := range d.Sessions {
 		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\tsince %s\tlast seen %s\n", s.ID, s.Host, dash(strings.Join(s.Applications, ", ")), dash(s.Address), timeText(s.Created), timeText(s.Seen))
+	}
+	t.Flush()
+	if len(d.Browsers) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nRemembered browsers:")
+	t = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	for _, b := range d.Browsers {
+		fmt.Fprintf(t, "  %s\t%s\t%s\tadded %s\tlast used %s\texpires %s\n", b.ID, b.Host, b.Method, timeText(b.Added), dash(timeText(b.LastUsed)), timeText(b.Expires))
 	}
 	t.Flush()
 }

@@ -93,8 +93,12 @@ func boundTo(p admin.AppPassword) string {
 	return strings.Join(parts, " ")
 }
 
+// rangeText writes a range, or the address that it holds; the zero Prefix is no text.
 func rangeText(r netip.Prefix) string {
-	if r.IsSingleIP() {
+	switch {
+	case !r.IsValid():
+		return ""
+	case r.IsSingleIP():
 		return r.Addr().String()
 	}
 	return r.String()

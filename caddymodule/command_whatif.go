@@ -210,7 +210,7 @@ and nobody is signed in.`,
 		"device":       "what the device's certificate says: compliant, domain_joined, or both with a comma",
 		"sign-in-risk": "low, medium, high or none",
 		"user-risk":    "low, medium, high or none",
-		"proof":        "what was just proven: password, totp, recovery_code, temporary_access_pass, with commas (default: password)",
+		"proof":        "what was just proven: password, passkey, totp, sms, voice, email, recovery_code, temporary_access_pass, with commas (default: password)",
 	} {
 		f.String(name, "", usage)
 	}
@@ -340,7 +340,7 @@ func reasonWords(a *admin.WhatIf, reason string) string {
 
 // sentence says in words what would happen.
 func sentence(a *admin.WhatIf) string {
-	d, what := &a.Decision, a.User
+	d, what, remembered := &a.Decision, a.User, ""
 	into := "reaches our own pages"
 	switch {
 	case a.UserAction != "":
@@ -360,11 +360,16 @@ func sentence(a *admin.WhatIf) string {
 			if a.UserAction != "" {
 				what = a.User + " " + into + ": no policy asks for more"
 			}
+		case policy.BrowserRemembered:
+			what += ": the browser is remembered, which is enough"
 		case policy.MFASatisfied, policy.PolicySatisfied:
 			what += ": what was proven is enough"
 		}
 	case policy.Verify:
 		what += " is asked for a second factor: " + methods
+		if d.RememberBrowser > 0 {
+			remembered = fmt.Sprintf(" The browser can be remembered for %s.", config.Duration(time.Duration(d.RememberBrowser)*time.Second))
+		}
 	case policy.Register:
 		what += " is asked to register a second factor"
 		if d.Reason == policy.RecoveryUsed {
@@ -402,6 +407,10 @@ func sentence(a *admin.WhatIf) string {
 		what += " The session outlives the browser."
 	case policy.NeverPersistent:
 		what += " The session ends with the browser."
+	}
+	what += remembered
+	if d.StaySignedIn > 0 {
+		what += fmt.Sprintf(" The user can stay signed in for %s.", config.Duration(time.Duration(d.StaySignedIn)*time.Second))
 	}
 	if d.Offer {
 		what += " A second factor can be registered."

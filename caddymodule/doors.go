@@ -244,7 +244,7 @@ func (a *App) warnOfLegacy(now time.Time) {
 	}
 }
 
-// lintDoors says what of an application's doors may not be meant.
+// lintDoors says what of an application's doors may not be meant. Of exceptions that have ended, the inventory tells.
 func lintDoors(a *config.Application, now time.Time) (findings []string) {
 	for _, r := range a.LegacyAuth {
 		if r.Mode == config.LegacyBlock || a.LegacyOnly || len(r.From)+len(r.Paths) > 0 {
@@ -262,10 +262,7 @@ func lintDoors(a *config.Application, now time.Time) (findings []string) {
 	}
 	for i := range a.LegacyExceptions {
 		e := &a.LegacyExceptions[i]
-		if !now.Before(e.Until.Time) {
-			findings = append(findings, "the exception for "+e.Name()+" has ended; take it out, or give it a later `until`")
-		}
-		if e.User != "" && len(e.From) == 0 && !a.LegacyOnly {
+		if now.Before(e.Until.Time) && e.User != "" && len(e.From) == 0 && !a.LegacyOnly {
 			findings = append(findings, "the exception for "+e.Name()+" holds everywhere, and the answer to a wrong password tells that there is one; add `from` with the user's addresses")
 		}
 	}

@@ -82,7 +82,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 // ServeHTTP goes the request's way: hygiene, our own pages, facts, the gate, the answer.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	asked := askedOf(r)
-	ours := portal.Owns(asked.path())
+	wellKnown := h.wellKnown(r, asked.path())
+	ours := portal.Owns(asked.path()) || wellKnown != nil
 	if h.PagesOnly && !ours {
 		return h.passBy(w, r, next)
 	}
@@ -100,6 +101,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	token := tokenIn(r)
 	h.hygiene.clean(r.Header)
+	if wellKnown != nil {
+		wellKnown(rt.portal, w, asked.request(r), h.facts(r, asked, now))
+		return nil
+	}
 	if ours {
 		rt.portal.ServeHTTP(w, asked.request(r), h.facts(r, asked, now))
 		return nil

@@ -42,9 +42,9 @@ func (a *App) importPolicies(m *policy.Model) error {
 		for _, s := range imported.Strengths {
 			// Exports of one tenant have the same ones.
 			if !slices.ContainsFunc(m.Strengths, func(other policy.Strength) bool {
-				return other.Name == s.Name && slices.Equal(other.Combinations, s.Combinations)
+				return other.Name == s.Name && slices.Equal(other.Combinations, s.Combinations) && slices.Equal(other.AAGUIDs, s.AAGUIDs)
 			}) {
-				m.Strengths = append(m.Strengths, policy.Strength{Name: s.Name, Combinations: s.Combinations})
+				m.Strengths = append(m.Strengths, policy.Strength{Name: s.Name, Combinations: s.Combinations, AAGUIDs: s.AAGUIDs})
 			}
 		}
 	}

@@ -5,16 +5,27 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base32"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
+	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/inventory"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
 )
+
+var errLegacyReportOff = errors.New("the report of legacy authentication is off; take `legacy_report off` out of the configuration")
 
 var (
 	legacyTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -36,7 +47,9 @@ func (a *App) sighted(s inventory.Sighting) {
 // newInventory is the inventory as it is configured.
 func (a *App) newInventory(keys *seal.Keyring, users directory.Directories) *inventory.Inventory {
 	return inventory.New(a.accounts.Store(), inventory.Settings{
-		Keep: 90 * 24 * time.Hour, Mark: nameMarks(keys), Log: a.slog, Dropped: func(n int) { legacyDropped.Add(float64(n)) },
+		Keep: time.Duration(a.LegacyReport.Keep), ShowUnknown: a.LegacyReport.ShowUnknownNames, Mark: nameMarks(keys),
+		Exceptions: slices.Collect(maps.Keys(a.legacyExceptions())),
+		Log:        a.slog, Dropped: func(n int) { legacyDropped.Add(float64(n)) },
 		Known: func(ctx context.Context, typed string) (string, bool) {
 			canonical, err := mfa.CanonicalName(typed)
 			if err != nil {
@@ -65,4 +78,149 @@ func nameMarks(keys *seal.Keyring) func(name string) []string {
 		}
 		return marks
 	}
+}
+
+// legacyExceptions are those of every application. The sites must have been checked.
+func (a *App) legacyExceptions() map[inventory.ExceptionName]config.LegacyException {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := map[inventory.ExceptionName]config.LegacyException{}
+	for _, h := range a.handlers {
+		if !h.PagesOnly {
+			for _, e := range h.LegacyExceptions {
+				all[inventory.NameException(h.gated.Name, e.Name())] = e
+			}
+		}
+	}
+	return all
+}
+
+// legacyException is an exception in the report.
+type legacyException struct {
+	inventory.Use
+	Classes []string         `json:"classes"`
+	User    string           `json:"user,omitempty"`
+	Service string           `json:"service,omitempty"`
+	From    []netip.Prefix   `json:"from,omitempty"`
+	Paths   []string         `json:"paths,omitempty"`
+	Until   config.Date      `json:"until"`
+	Owner   string           `json:"owner"`
+	Reason  string           `json:"reason"`
+	Notes   []inventory.Note `json:"notes,omitempty"`
+}
+
+// usedExceptions tells of each configured exception how it is used, in the order of applications and names.
+func (a *App) usedExceptions(ctx context.Context, now time.Time) ([]legacyException, error) {
+	uses, err := a.inventory.Uses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := []legacyException{}
+	for name, e := range a.legacyExceptions() {
+		use, known := uses[name]
+		if !known {
+			use = inventory.Use{ExceptionName: name}
+		}
+		all = append(all, legacyException{
+			Use: use, Classes: e.Classes, User: e.User, Service: e.Service, From: e.From, Paths: e.Paths, Until: e.Until, Owner: e.Owner, Reason: e.Reason,
+			Notes: use.Notes(e.Until.Time, now),
+		})
+	}
+	slices.SortFunc(all, func(x, y legacyException) int {
+		return strings.Compare(x.Application+"\x00"+x.Exception, y.Application+"\x00"+y.Exception)
+	})
+	return all, nil
+}
+
+var noteTexts = map[inventory.Note]string{
+	inventory.Ended: "it has ended", inventory.Ends: "it ends soon", inventory.IsUnused: "nobody has used it for 30 days",
+}
+
+// exceptionsInterval is how often exceptions are looked at.
+const exceptionsInterval = 24 * time.Hour
+
+// watchExceptions warns of exceptions that should be looked at, now and then.
+func (a *App) watchExceptions(ctx context.Context) {
+	tick := time.NewTicker(exceptionsInterval)
+	defer tick.Stop()
+	for {
+		all, err := a.usedExceptions(ctx, time.Now())
+		if err != nil && ctx.Err() == nil {
+			a.log.Warn("how legacy exceptions are used can't be found out now", zap.Error(err))
+		}
+		for _, e := range all {
+			for _, note := range e.Notes {
+				a.log.Warn("legacy exception: "+noteTexts[note], zap.String("application", e.Application), zap.String("exception", e.Exception),
+					zap.String("until", e.Until.String()), zap.String("owner", e.Owner))
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// legacyReport is the answer of the endpoint.
+type legacyReport struct {
+	Rows       []inventory.Row   `json:"rows"`
+	Exceptions []legacyException `json:"exceptions"`
+}
+
+func legacyEndpoint(mux *http.ServeMux, a *App) {
+	adminHandle(mux)("GET /mfa/legacy", func(r *http.Request) (any, error) {
+		if a.inventory == nil {
+			return nil, errLegacyReportOff
+		}
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil {
+			return nil, badInput{fmt.Errorf("reading parameters: %w", err)}
+		}
+		now := time.Now()
+		filter, err := parseLegacyFilter(query, now)
+		if err != nil {
+			return nil, err
+		}
+		report := legacyReport{}
+		if report.Rows, err = a.inventory.List(r.Context(), filter); err != nil {
+			return nil, err
+		}
+		report.Exceptions, err = a.usedExceptions(r.Context(), now)
+		return report, err
+	})
+}
+
+// legacyParameters read the parameters of the endpoint into a filter.
+var legacyParameters = map[string]func(f *inventory.Filter, text string, now time.Time) error{
+	"application": func(f *inventory.Filter, text string, _ time.Time) error { f.Application = text; return nil },
+	"user":        func(f *inventory.Filter, text string, _ time.Time) error { f.User = text; return nil },
+	"client":      func(f *inventory.Filter, text string, _ time.Time) error { f.Client = text; return nil },
+	"path":        func(f *inventory.Filter, text string, _ time.Time) error { f.Path = text; return nil },
+	"verdict":     func(f *inventory.Filter, text string, _ time.Time) error { f.Verdict = text; return nil },
+	"exception":   func(f *inventory.Filter, text string, _ time.Time) error { f.Exception = text; return nil },
+	"class": func(f *inventory.Filter, text string, _ time.Time) error {
+		classes := append(slices.Clone(config.LegacyClasses), tokenClass)
+		if f.Class = text; !slices.Contains(classes, strings.ToLower(text)) {
+			return fmt.Errorf("there is no class %q; want one of %s", text, strings.Join(classes, ", "))
+		}
+		return nil
+	},
+	"address": func(f *inventory.Filter, text string, _ time.Time) (err error) {
+		f.Addresses, err = parseRange(text)
+		return err
+	},
+	"since": func(f *inventory.Filter, text string, now time.Time) (err error) {
+		f.Since, err = parseWhen(text, now)
+		return err
+	},
+	"until": func(f *inventory.Filter, text string, now time.Time) (err error) {
+		f.Until, err = parseWhen(text, now)
+		return err
+	},
+}
+
+func parseLegacyFilter(query url.Values, now time.Time) (f inventory.Filter, err error) {
+	err = parseParameters(&f, query, legacyParameters, now)
+	return f, err
 }

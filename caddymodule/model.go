@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/geoip"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
@@ -20,6 +21,14 @@ func (a *App) provisionPolicy() error {
 	m := a.model()
 	if err := a.importPolicies(&m); err != nil {
 		return err
+	}
+	if a.makers, err = a.readMakers(); err != nil {
+		return err
+	}
+	for _, s := range m.Strengths {
+		if len(s.AAGUIDs) > 0 && a.makers == nil {
+			return fmt.Errorf("authentication strength %q: %s", s.Name, config.NeedsRoots) // it was imported
+		}
 	}
 	for _, t := range m.Terms {
 		terms, err := portal.NewTerms(t, []byte(texts[t.Name]))
@@ -47,13 +56,17 @@ func (a *App) model() policy.Model {
 			Off: a.SecurityDefaults.Off, Grace: time.Duration(*a.SecurityDefaults.RegistrationGrace), Until: a.SecurityDefaults.Until.Time,
 		},
 		Policies:    a.policies(),
-		Registrable: []mfa.Method{mfa.Passkey, mfa.TOTP},
+		Registrable: append([]mfa.Method{mfa.Passkey, mfa.TOTP}, a.sentMethods()...),
+		Sent:        a.sentMethods(),
 	}
 	if r := a.Registration; r != nil {
 		m.Registration = policy.Registration{From: r.From, RequirePass: r.RequirePass}
 	}
+	m.Remember = policy.Remembering{Session: time.Duration(a.Session.Remember), Browser: time.Duration(a.Session.RememberBrowser)}
 	if p := a.PerUserMFA; p != nil {
-		m.PerUser = policy.PerUserMFA{On: true, TrustedRanges: p.TrustedRanges, Grace: time.Duration(p.RegistrationGrace)}
+		m.PerUser = policy.PerUserMFA{
+			On: true, TrustedRanges: p.TrustedRanges, Grace: time.Duration(p.RegistrationGrace), RememberBrowser: time.Duration(p.RememberBrowser),
+		}
 		for _, method := range p.Methods {
 			m.PerUser.Methods = append(m.PerUser.Methods, perUserMethods[method])
 		}
@@ -64,7 +77,7 @@ func (a *App) model() policy.Model {
 		})
 	}
 	for _, s := range a.Strengths {
-		m.Strengths = append(m.Strengths, policy.Strength{Name: s.Name, Combinations: s.Combinations})
+		m.Strengths = append(m.Strengths, policy.Strength{Name: s.Name, Combinations: s.Combinations, AAGUIDs: s.AAGUIDs})
 	}
 	for _, t := range a.Terms {
 		m.Terms = append(m.Terms, policy.Terms{Name: t.Name, Version: t.Version})

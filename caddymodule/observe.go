@@ -101,6 +101,9 @@ var (
 	upstreamRefusedTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "caddy_mfa_upstream_refused_total", Help: "Answers of applications that refuse the credential of upstream_basic.",
 	}, []string{"application"})
+	messagesTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_mfa_messages_total", Help: "Attempts to send a code, by method, sender and result.",
+	}, []string{"method", "sender", "result"})
 	signInsDropped = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "caddy_mfa_sign_in_log_dropped_total", Help: "Sign-ins that could not be kept in the sign-in log.",
 	})
@@ -173,7 +176,7 @@ func registerMetrics(r *prometheus.Registry) error {
 	if r == nil {
 		return nil
 	}
-	for _, c := range append([]prometheus.Collector{requestsTotal, eventsTotal, signInsTotal, policyResultsTotal, signInsDropped, legacyTotal, legacyDropped, upstreamRefusedTotal}, gauges()...) {
+	for _, c := range append([]prometheus.Collector{requestsTotal, eventsTotal, signInsTotal, policyResultsTotal, signInsDropped, legacyTotal, legacyDropped, upstreamRefusedTotal, messagesTotal}, gauges()...) {
 		if err := r.Register(c); err != nil && !errors.As(err, &prometheus.AlreadyRegisteredError{}) {
 			return err
 		}

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 )
 
@@ -66,24 +68,30 @@ var signInParameters = map[string]func(f *signinlog.Filter, text string, now tim
 
 // parseFilter reads a query, and reports every mistake in it.
 func parseFilter(query url.Values, now time.Time) (f signinlog.Filter, err error) {
+	err = parseParameters(&f, query, signInParameters, now)
+	return f, err
+}
+
+// parseParameters reads a query into a filter, and reports every mistake in it.
+func parseParameters[Filter any](f *Filter, query url.Values, parameters map[string]func(f *Filter, text string, now time.Time) error, now time.Time) error {
 	var mistakes []string
 	for _, name := range slices.Sorted(maps.Keys(query)) {
-		read, known := signInParameters[name]
+		read, known := parameters[name]
 		switch {
 		case !known:
-			mistakes = append(mistakes, fmt.Sprintf("there is no parameter %q; want one of %s", name, list(slices.Sorted(maps.Keys(signInParameters)))))
+			mistakes = append(mistakes, fmt.Sprintf("there is no parameter %q; want one of %s", name, list(slices.Sorted(maps.Keys(parameters)))))
 		case len(query[name]) > 1:
 			mistakes = append(mistakes, fmt.Sprintf("%s stands there twice", name))
 		case query[name][0] != "":
-			if err := read(&f, query[name][0], now); err != nil {
+			if err := read(f, query[name][0], now); err != nil {
 				mistakes = append(mistakes, name+": "+err.Error())
 			}
 		}
 	}
 	if len(mistakes) > 0 {
-		return f, badInput{errors.New(strings.Join(mistakes, "\n"))}
+		return badInput{errors.New(strings.Join(mistakes, "\n"))}
 	}
-	return f, nil
+	return nil
 }
 
 // parseWhen reads a moment: so long ago, a day (its beginning, in UTC), or a time (RFC 3339).
@@ -247,4 +255,13 @@ func resultOf(r audit.SignIn) string {
 		return text + ": " + r.Status.FailureReason
 	}
 	return text
+}
+
+// maxRecent is how many of his own sign-ins a person sees.
+const maxRecent = 50
+
+// recent gives the last sign-ins of a user, the newest first, for himself. One who had his name before is somebody else.
+func (a *App) recent(ctx context.Context, user *mfa.User, since time.Time) ([]audit.SignIn, error) {
+	page, err := a.signIns.List(ctx, signinlog.Filter{User: user.Canonical, Since: since, Limit: maxRecent})
+	return slices.DeleteFunc(page.SignIns, func(r audit.SignIn) bool { return r.UserID != user.ID.String() }), err
 }

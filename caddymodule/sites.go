@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/inventory"
+	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
 )
 
 // checkSites looks at what can only be seen when app and sites are there: that every application has a name, that its pages can
@@ -31,6 +34,7 @@ func (a *App) checkSites() error {
 	servers := value.(*caddyhttp.App).Servers
 	found := map[*Handler]bool{}
 	names := map[string]bool{} // hosts of the sites that people sign in to
+	related := false           // browsers find the related origins
 	var mistakes []error
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
 		w := &walker{server: servers[name]}
@@ -40,6 +44,7 @@ func (a *App) checkSites() error {
 			for _, host := range p.hosts() {
 				if !p.handler.LegacyOnly {
 					names[host] = true
+					related = related || a.answersRelated(strings.ToLower(host)) && w.answers(http.MethodGet, host, relatedOriginsPath, p, nil) == nil
 				}
 			}
 			if err := w.check(p); err != nil {
@@ -56,14 +61,23 @@ func (a *App) checkSites() error {
 		}
 	}
 	mistakes = append(mistakes, a.checkPasskeys(names)...)
+	if factor := a.passkeys(); len(factor.RelatedOrigins) > 0 && !related {
+		list, err := json.Marshal(map[string][]string{"origins": factor.RelatedOrigins})
+		if err != nil { // strings are always written
+			panic(err)
+		}
+		a.log.Warn("browsers ask the domain itself which origins are related to it, and no site with `mfa` here answers for it; have it answer with this JSON",
+			zap.String("url", "https://"+factor.RPID+relatedOriginsPath), zap.ByteString("json", list))
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.gated = map[string][]*gate.Application{}
 	for _, h := range a.handlers {
+		h.requests = newRequestCounters(h.gated.Name) // the name is known now
 		if !h.PagesOnly {
 			a.gated[h.gated.Name] = append(a.gated[h.gated.Name], h.gated)
+			legacyTotal.WithLabelValues(h.gated.Name, string(legacy.Basic), inventory.Blocked) // a counter that isn't there can't rise
 		}
-		h.requests = newRequestCounters(h.gated.Name) // the name is known now
 		h.refusals = upstreamRefusedTotal.WithLabelValues(h.gated.Name)
 		if !found[h] && !h.PagesOnly {
 			mistakes = append(mistakes, fmt.Errorf("mfa %s: it stands where it would judge answers and not requests (`handle_errors`, `handle_response`); put it into the site, before what it is to guard", h.gated.Name))
@@ -101,7 +115,7 @@ func (a *App) checkPasskeys(names map[string]bool) (mistakes []error) {
 		plain = strings.ReplaceAll(plain, "*", "any")
 		hosts = append(hosts, host)
 		if factor.RPID != "" && factor.RP(plain) == "" {
-			mistakes = append(mistakes, fmt.Errorf("factor webauthn: the site %s is not %s, nor below it, so that browsers would refuse passkeys there; write an `rp_id` that all sites share, or take it out",
+			mistakes = append(mistakes, fmt.Errorf("factor webauthn: the site %s is not %s, nor below it, so that browsers would refuse passkeys there; write an `rp_id` that all sites share, name the site's origin in `related_origins`, or take `rp_id` out",
 				host, factor.RPID))
 		}
 	}
@@ -124,6 +138,7 @@ type walker struct {
 	server *caddyhttp.Server
 	places []place
 	depth  int
+	kind   func(*Handler) bool // that is looked for; nil: any
 }
 
 // place is where a handler stands: below these routes, the outermost first.
@@ -189,18 +204,45 @@ func (w *walker) check(p place) error {
 	}
 	for _, host := range hosts {
 		host = strings.ReplaceAll(host, "*", "any")
-		for _, method := range []string{http.MethodGet, http.MethodPost} {
-			request, err := http.NewRequest(method, "/_mfa/signin", nil)
-			if err != nil {
+		for _, path := range []string{passkeyEndpointsPath, changePasswordPath} {
+			if !p.handler.WellKnown {
+				break
+			}
+			switch err := w.answers(http.MethodGet, host, path, p, func(h *Handler) bool { return h.WellKnown }); {
+			case errors.Is(err, errNotReached):
+				return fmt.Errorf("mfa %s: it has `well_known`, and a request for %s on %s would not reach it, because `mfa` stands inside a `handle` or `route` that matches other paths only; "+
+					"put `mfa` into the site itself, or take `well_known` out", p.handler.gated.Name, path, host)
+			case err != nil:
 				return err
 			}
-			request.Host, request.RequestURI = host, "/_mfa/signin"
-			request = caddyhttp.PrepareRequest(request, caddy.NewReplacer(), nil, w.server)
-			if !w.reaches(w.server.Routes, request, p) {
+		}
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			switch err := w.answers(method, host, "/_mfa/signin", p, nil); {
+			case err != nil && !errors.Is(err, errNotReached):
+				return err
+			case err != nil:
 				return fmt.Errorf("mfa %s: a browser that is sent to the sign-in page at /_mfa/ on %s would not reach it, because `mfa` stands inside a `handle` or `route` that matches other paths only; "+
 					"put `mfa` into the site itself, with a matcher if need be (`mfa /app/* %s`), or add `handle /_mfa/* {` `mfa %s` `}`", p.handler.gated.Name, host, p.handler.gated.Name, p.handler.gated.Name)
 			}
 		}
+	}
+	return nil
+}
+
+var errNotReached = errors.New("no handler `mfa` is reached")
+
+// answers says whether a request comes to a handler `mfa` of this kind (nil: any), for a client that comes to the one at p. The error is
+// errNotReached, or a fault.
+func (w *walker) answers(method, host, path string, p place, kind func(*Handler) bool) error {
+	request, err := http.NewRequest(method, path, nil)
+	if err != nil {
+		return err
+	}
+	request.Host, request.RequestURI = host, path
+	request = caddyhttp.PrepareRequest(request, caddy.NewReplacer(), nil, w.server)
+	w.kind = kind
+	if !w.reaches(w.server.Routes, request, p) {
+		return errNotReached
 	}
 	return nil
 }
@@ -251,7 +293,7 @@ func (w *walker) reaches(routes caddyhttp.RouteList, r *http.Request, p place) b
 		}
 		groups[route.Group] = true
 		for _, h := range route.Handlers {
-			if _, ok := h.(*Handler); ok {
+			if ours, ok := h.(*Handler); ok && (w.kind == nil || w.kind(ours)) {
 				return true
 			}
 			if inner := w.inner(h); len(inner) > 0 && w.reaches(inner, r, p) {

@@ -41,6 +41,12 @@ func TestSitesThatCanNotWorkAreRefused(t *testing.T) {
 			options: "factor webauthn {\nrp_id example.com\n}", sites: "http://hr.example.com:0, http://hr.example.net:0 {\nmfa app\nrespond ok\n}",
 			says: "factor webauthn: the site hr.example.net is not example.com, nor below it",
 		},
+		"well-known paths inside a handle for other paths": {
+			sites: "http://localhost:0 {\nhandle /app/* {\nmfa app {\nwell_known\n}\nrespond ok\n}\nhandle /_mfa/* {\nmfa app\n}\n}", says: "it has `well_known`, and a request for /.well-known/passkey-endpoints on localhost would not reach it",
+		},
+		"well-known paths that come to another application": {
+			sites: "http://localhost:0 {\nhandle /app/* {\nmfa app {\nwell_known\n}\nrespond ok\n}\nhandle {\nmfa wiki\n}\n}", says: "would not reach it",
+		},
 		"addresses that the client writes": {
 			options: "registration {\nfrom 10.0.0.0/8\n}", servers: proxied,
 			sites: "http://localhost:0 {\nmfa app\nrespond ok\n}", says: "`registration` looks at addresses, but the client's address is the leftmost in X-Forwarded-For, which the client writes; add `trusted_proxies_strict` beside `trusted_proxies`",
@@ -73,6 +79,12 @@ func TestSitesThatWork(t *testing.T) {
 		},
 		"hosts below one domain": {
 			options: "factor webauthn {\nrp_id example.com\n}", sites: "http://hr.example.com:0, http://*.example.com:0, http://192.0.2.7:0 {\nmfa app\nrespond ok\n}", names: []string{"app"},
+		},
+		"a host outside of the domain that is related": {
+			options: "factor webauthn {\nrp_id example.com\nrelated_origins https://hr.example.net\n}", sites: "http://example.com:0, http://hr.example.net:0 {\nmfa app\nrespond ok\n}", names: []string{"app"},
+		},
+		"well-known paths beside a matcher": {
+			sites: "http://localhost:0 {\nmfa /app/* app {\nwell_known\n}\nrespond ok\n}", names: []string{"app"},
 		},
 		"several hosts and a name": {
 			sites: "http://a.example.com:0, http://*.b.example.com:0 {\nmfa app\nrespond ok\n}", names: []string{"app"},

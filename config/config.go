@@ -38,6 +38,12 @@ type Config struct {
 	// temporary access passes.
 	Factor Factor `json:"factor,omitzero"`
 
+	// What sends codes: modules of the namespace mfa.senders, by the names under which factors use them. Default: none.
+	SendersRaw map[string]json.RawMessage `json:"senders,omitempty" caddy:"namespace=mfa.senders inline_key=module"`
+
+	// How many codes are sent in a day.
+	MessageLimits MessageLimits `json:"message_limits,omitzero"`
+
 	// Whom to ask for help, shown at the foot of every page: "Service desk, room 12, phone 1234". Default: nothing.
 	Help string `json:"help,omitempty"`
 
@@ -81,6 +87,9 @@ type Config struct {
 
 	// The sign-in log, which `mfa sign-ins` reads. It is kept where accounts are. Default: on.
 	SignInLog SignInLog `json:"sign_in_log,omitzero"`
+
+	// Who still uses legacy authentication, which `mfa legacy report` shows. It is kept where accounts are. Default: on.
+	LegacyReport LegacyInventory `json:"legacy_report,omitzero"`
 }
 
 // Session says how long a session lasts.
@@ -90,6 +99,14 @@ type Session struct {
 
 	// The session ends so long after sign-in, whatever happens. Default: 12h.
 	Lifetime Duration `json:"lifetime,omitzero"`
+
+	// "Stay signed in": for how long a session lasts whose owner ticks that box, without activity too. Whole days, from 1d to 365d.
+	// Never for users with a role. Default: there is no such box.
+	Remember Duration `json:"remember,omitzero"`
+
+	// "Don't ask for the second step on this browser": for how long a browser stands for the second step of a user who ticks that
+	// box. Whole days, from 1d to 365d. Never for users with a role. Default: there is no such box.
+	RememberBrowser Duration `json:"remember_browser,omitzero"`
 
 	// For how long this process may answer from what it has read of the store, while the store tells it of every
 	// change. Default: 30s.
@@ -108,7 +125,23 @@ type Registration struct {
 
 // Directory is one source of users. Exactly one of its fields is set.
 type Directory struct {
-	File *FileDirectory `json:"file,omitempty"`
+	File     *FileDirectory     `json:"file,omitempty"`
+	Htpasswd *HtpasswdDirectory `json:"htpasswd,omitempty"`
+}
+
+// Name is what accounts are kept under.
+func (d Directory) Name() string {
+	switch {
+	case d.File != nil && d.File.Name != "":
+		return d.File.Name
+	case d.File != nil:
+		return "file"
+	case d.Htpasswd != nil && d.Htpasswd.Name != "":
+		return d.Htpasswd.Name
+	case d.Htpasswd != nil:
+		return "htpasswd"
+	}
+	return ""
 }
 
 // FileDirectory is a YAML file of users.
@@ -120,11 +153,32 @@ type FileDirectory struct {
 	Name string `json:"name,omitempty"`
 }
 
+// HtpasswdDirectory is a file of users that Apache's htpasswd has written.
+type HtpasswdDirectory struct {
+	// The file. It is read again when it changes. Required.
+	Path string `json:"path"`
+
+	// The name that accounts are kept under. It must not change: the accounts would be lost. Default: htpasswd.
+	Name string `json:"name,omitempty"`
+
+	// A file of groups, in the format of Apache's AuthGroupFile. It is read again when it changes. Default: nobody is in a group.
+	Groups string `json:"groups,omitempty"`
+
+	// The day until whose beginning, in UTC, passwords are accepted that are kept as apr1 or SHA-1. Default: such lines are
+	// mistakes.
+	WeakHashesUntil Date `json:"weak_hashes_until,omitzero"`
+}
+
 // Factor holds the settings of the second factors.
 type Factor struct {
 	TOTP          *TOTP          `json:"totp,omitempty"`
 	WebAuthn      *WebAuthn      `json:"webauthn,omitempty"`
 	RecoveryCodes *RecoveryCodes `json:"recovery_codes,omitempty"`
+
+	// Codes by text message, by phone call, by mail. A person can register them while security defaults are off. Default: none.
+	SMS   *SentFactor `json:"sms,omitempty"`
+	Voice *SentFactor `json:"voice,omitempty"`
+	Email *SentFactor `json:"email,omitempty"`
 }
 
 // TOTP is the authenticator app.
@@ -141,6 +195,14 @@ type WebAuthn struct {
 
 	// What browsers call the one who asks. Default: the domain.
 	DisplayName string `json:"display_name,omitempty"`
+
+	// Origins outside of the domain that its passkeys are good for too: https, host, and port if it isn't 443. Browsers ask the domain
+	// itself for this list, at /.well-known/webauthn. Needs rp_id. Default: none.
+	RelatedOrigins []string `json:"related_origins,omitempty"`
+
+	// File or folder of certificates (PEM) of the makers of security keys who are believed about what they have made. With it, browsers
+	// are asked for the maker's attestation when a passkey is registered. Required with aaguids in a strength. Default: nobody is asked.
+	AttestationRoots string `json:"attestation_roots,omitempty"`
 }
 
 // RecoveryCodes has no settings. There are ten, made when a first factor is registered.
@@ -181,6 +243,9 @@ type Application struct {
 
 	// Paths whose requests don't count as activity, in the same notation. Default: none.
 	NoIdle []string `json:"no_idle,omitempty"`
+
+	// Answers /.well-known/passkey-endpoints and /.well-known/change-password on the site, in the application's place. Default: false.
+	WellKnown bool `json:"well_known,omitempty"`
 
 	// The headers that tell the application who is signed in.
 	Identity Identity `json:"identity,omitzero"`
@@ -290,10 +355,15 @@ func (c *Config) SetDefaults() {
 	}
 	setDefault(&c.SignInLog.Keep, Duration(DefaultSignInLogKeep))
 	setDefault(&c.SignInLog.Max, DefaultSignInLogMax)
+	setDefault(&c.LegacyReport.Keep, Duration(DefaultLegacyReportKeep))
 	c.AppPasswords.SetDefaults()
+	c.MessageLimits.SetDefaults()
 	for _, d := range c.Users {
-		if d.File != nil {
-			setDefault(&d.File.Name, "file")
+		switch {
+		case d.File != nil:
+			setDefault(&d.File.Name, d.Name())
+		case d.Htpasswd != nil:
+			setDefault(&d.Htpasswd.Name, d.Name())
 		}
 	}
 }

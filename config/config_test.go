@@ -58,7 +58,7 @@ func TestDates(t *testing.T) {
 
 func TestJSONComesBackEqual(t *testing.T) {
 	in := `{"secret":["{env.X}"],"session":{"idle":"30m"},"registration":{"from":["10.0.0.0/8"],"require_pass":true},` +
-		`"users":[{"file":{"path":"users.yaml"}}],"factor":{"totp":{"issuer":"Example"}},"security_defaults":{"registration_grace":"0","until":"2027-03-01"},"sign_in_log":{"keep":"90d","max":5000}}`
+		`"users":[{"file":{"path":"users.yaml"}}],"factor":{"totp":{"issuer":"Example"}},"security_defaults":{"registration_grace":"0","until":"2027-03-01"},"sign_in_log":{"keep":"90d","max":5000},"legacy_report":{"keep":"30d","show_unknown_names":true}}`
 	var c Config
 	d := json.NewDecoder(strings.NewReader(in))
 	d.DisallowUnknownFields()
@@ -82,7 +82,8 @@ func TestDefaultsAreThoseOfTheManual(t *testing.T) {
 	c.SetDefaults()
 	if time.Duration(c.Session.Idle) != time.Hour || time.Duration(c.Session.Lifetime) != 12*time.Hour ||
 		time.Duration(*c.SecurityDefaults.RegistrationGrace) != 14*24*time.Hour || c.SecurityDefaults.Off || c.Users[0].File.Name != "file" ||
-		time.Duration(c.SignInLog.Keep) != 30*24*time.Hour || c.SignInLog.Max != 100000 || c.SignInLog.Off {
+		time.Duration(c.SignInLog.Keep) != 30*24*time.Hour || c.SignInLog.Max != 100000 || c.SignInLog.Off ||
+		time.Duration(c.LegacyReport.Keep) != 90*24*time.Hour || c.LegacyReport.ShowUnknownNames || c.LegacyReport.Off {
 		t.Fatalf("%+v", c)
 	}
 	var a Application

@@ -144,6 +144,10 @@ type Strength struct {
 
 	// Graph's words, joined by commas: fido2, or password,softwareOath. At least one is required.
 	Combinations []string `json:"combinations"`
+
+	// The models of security keys that count as fido2, by AAGUID, if their makers vouch for them: see factor.webauthn.attestation_roots,
+	// which is required then. Default: every passkey.
+	AAGUIDs []string `json:"aaguids,omitempty"`
 }
 
 // DeviceRules say which client certificates, that Caddy has verified, belong to which devices.
@@ -172,7 +176,7 @@ type PerUserMFA struct {
 	// Address ranges from which nobody is asked for a second factor because of it. Default: none.
 	TrustedRanges []netip.Prefix `json:"trusted_ranges,omitempty"`
 
-	// The factors that count: totp, webauthn, recovery_codes. Default: all.
+	// The factors that count: totp, webauthn, sms, voice, email, recovery_codes. Default: all.
 	Methods []string `json:"methods,omitempty"`
 
 	// For how long a user may put off registering, from when he was first asked. Default: 0.
@@ -181,4 +185,8 @@ type PerUserMFA struct {
 	// on or off: whether users whose setting is enabled or enforced may use app passwords in every application that doesn't
 	// say `app_passwords off`. Default: off.
 	AppPasswords string `json:"app_passwords,omitempty"`
+
+	// For how long a browser stands for the second step of a user who has such a setting and ticks that box. Whole days, from 1d to
+	// 365d. Of this and `remember_browser` in `session` the shorter counts. Default: what `session` says.
+	RememberBrowser Duration `json:"remember_browser,omitzero"`
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"path"
 	"regexp"
 	"strings"
@@ -71,6 +72,11 @@ func (c *Config) Validate() Problems {
 	if lifetime < idle {
 		ps.add("session.lifetime", "the lifetime (%v) is shorter than the idle time (%v); make it at least as long", lifetime, idle)
 	}
+	checkDays(&ps, "session.remember", c.Session.Remember)
+	if stay := c.Session.Remember; stay != 0 && stay < lifetime {
+		ps.add("session.remember", "who stays signed in would be signed out sooner (%v) than others (%v); make it at least as long as the lifetime", stay, lifetime)
+	}
+	checkDays(&ps, "session.remember_browser", c.Session.RememberBrowser)
 	if cache := c.Session.Cache; cache > Duration(time.Hour) {
 		ps.add("session.cache", "what was read from the store may be used for at most 1h, not %v", cache)
 	}
@@ -84,25 +90,33 @@ func (c *Config) Validate() Problems {
 	names := map[string]bool{}
 	for i, d := range c.Users {
 		field := fmt.Sprintf("users[%d]", i)
-		if d.File == nil {
-			ps.add(field, "it names no kind of directory; want `file`")
+		name := d.Name()
+		switch {
+		case d.File != nil && d.Htpasswd != nil:
+			ps.add(field, "it names two kinds of directory; write one for each")
+			continue
+		case d.File != nil:
+			field += ".file"
+			if d.File.Path == "" {
+				ps.add(field+".path", "the file is missing; write for example `users file users.yaml`")
+			}
+		case d.Htpasswd != nil:
+			field += ".htpasswd"
+			if d.Htpasswd.Path == "" {
+				ps.add(field+".path", "the file is missing; write for example `users htpasswd /etc/apache2/htpasswd`")
+			}
+		default:
+			ps.add(field, "it names no kind of directory; want `file` or `htpasswd`")
 			continue
 		}
-		if d.File.Path == "" {
-			ps.add(field+".file.path", "the file is missing; write for example `users file users.yaml`")
-		}
-		name := d.File.Name
-		if name == "" {
-			name = "file"
-		}
 		if !directoryName.MatchString(name) {
-			ps.add(field+".file.name", "%q can't name a directory; want a lower-case letter, then up to 31 lower-case letters, digits or hyphens", name)
+			ps.add(field+".name", "%q can't name a directory; want a lower-case letter, then up to 31 lower-case letters, digits or hyphens", name)
 		}
 		if isReserved(name, "service", "nobody") {
-			ps.add(field+".file.name", "%q names what is in no directory; give this one another `name`", name)
+			ps.add(field+".name", "%q names what is in no directory; give this one another `name`", name)
 		}
 		if names[name] {
-			ps.add(field+".file.name", "two directories are called %q; give this one another `name`, which must then never change: accounts are kept under it", name)
+			ps.add(field+".name", "two directories are called %q; give this one another `name`, which must then never change: accounts are kept under it", name)
 		}
 		names[name] = true
 	}
@@ -121,6 +135,7 @@ func (c *Config) Validate() Problems {
 		if strings.ContainsFunc(w.DisplayName, unicode.IsControl) || !utf8.ValidString(w.DisplayName) || len(w.DisplayName) > 64 {
 			ps.add("factor.webauthn.display_name", "%q can't be a name to show; want at most 64 bytes without line break", w.DisplayName)
 		}
+		w.validateRelated(&ps)
 	}
 
 	if len(c.Help) > MaxHelp || !utf8.ValidString(c.Help) || strings.ContainsFunc(c.Help, unicode.IsControl) {
@@ -133,7 +148,9 @@ func (c *Config) Validate() Problems {
 	c.validatePolicy(&ps)
 	c.AppPasswords.validate(&ps)
 	c.validateServiceTokens(&ps)
+	c.validateSenders(&ps)
 	c.SignInLog.validate(&ps)
+	c.LegacyReport.validate(&ps)
 	return ps
 }
 
@@ -158,6 +175,37 @@ func checkRPID(id string) string {
 		return "is a domain under which others have theirs, to which browsers give no passkeys; write your own, for example `rp_id example.com`"
 	}
 	return ""
+}
+
+// validateRelated looks at origins, which must be written as browsers do.
+func (w *WebAuthn) validateRelated(ps *Problems) {
+	const field = "factor.webauthn.related_origins"
+	if len(w.RelatedOrigins) > 0 && w.RPID == "" {
+		ps.add(field, "there is no domain that these origins could be related to; add `rp_id example.com`")
+	}
+	seen := map[string]bool{}
+	for _, origin := range w.RelatedOrigins {
+		u, err := url.Parse(origin)
+		switch {
+		case err != nil || u.Scheme != "https" || origin != "https://"+u.Host || u.Port() == "443" || !domainName.MatchString(u.Hostname()) || checkRPID(u.Hostname()) != "":
+			ps.add(field, "%q is no origin; want https, a host in lower case, and a port if it isn't 443, for example `related_origins https://hr.example.net`", origin)
+		case u.Hostname() == w.RPID || strings.HasSuffix(u.Hostname(), "."+w.RPID):
+			ps.add(field, "%s is %s or below it, and has its passkeys anyway; take it out", origin, w.RPID)
+		case seen[origin]:
+			ps.add(field, "%s stands there twice; write it once", origin)
+		}
+		seen[origin] = true
+	}
+}
+
+// MaxRemember is the longest time that a browser remembers something for.
+const MaxRemember = Duration(365 * 24 * time.Hour)
+
+// checkDays complains of a time that no box on a page could state: it is said in days.
+func checkDays(ps *Problems, field string, d Duration) {
+	if day := Duration(24 * time.Hour); d != 0 && (d < day || d > MaxRemember || d%day != 0) {
+		ps.add(field, "it is said to people in whole days, from 1d to 365d, not %v; write for example 30d", d)
+	}
 }
 
 // Bounds of the sign-in log.

@@ -28,7 +28,7 @@ var (
 	Platforms         = []string{"android", "ios", "windows", "windows_phone", "macos", "linux"}
 	Persistences      = []string{"always", "never"}
 	BuiltInStrengths  = []string{"mfa", "passwordless", "phishing_resistant"}
-	PerUserMFAMethods = []string{"totp", "webauthn", "recovery_codes"}
+	PerUserMFAMethods = []string{"totp", "webauthn", "sms", "voice", "email", "recovery_codes"}
 )
 
 // AuthenticationMethodModes are the words that the combinations of a strength are made of, as Graph has them.
@@ -65,6 +65,7 @@ func (c *Config) validatePolicy(ps *Problems) {
 		if v := p.AppPasswords; v != "" && v != On && v != Off {
 			ps.add("per_user_mfa.app_passwords", "app passwords are `on` or `off`, not %q", v)
 		}
+		checkDays(ps, "per_user_mfa.remember_browser", p.RememberBrowser)
 		for i, word := range p.Methods {
 			field := fmt.Sprintf("per_user_mfa.methods[%d]", i)
 			checkWord(ps, field, "method", word, PerUserMFAMethods)
@@ -97,6 +98,7 @@ func (c *Config) validateNamed(ps *Problems) {
 		for j, combination := range s.Combinations {
 			checkCombination(ps, fmt.Sprintf("%s.combinations[%d]", field, j), combination, seen)
 		}
+		c.checkModels(ps, field+".aaguids", s)
 	}
 	for i, t := range c.Terms {
 		field := fmt.Sprintf("terms[%d]", i)
@@ -404,5 +406,30 @@ func checkCombination(ps *Problems, field, text string, seen map[string]bool) {
 	}
 	seen[key] = true
 }
+
+var aaguid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+
+// checkModels checks the models of security keys that a strength names.
+func (c *Config) checkModels(ps *Problems, field string, s Strength) {
+	if len(s.AAGUIDs) == 0 {
+		return
+	}
+	for i, id := range s.AAGUIDs {
+		if !aaguid.MatchString(id) {
+			ps.add(field, "%q is no AAGUID; write it in lower case, as in cb69481e-8ff7-4039-93ec-0a2729a154a8", id)
+		}
+		checkOnce(ps, field, s.AAGUIDs, i)
+	}
+	if !slices.Contains(s.Combinations, "fido2") {
+		ps.add(field, "the strength %q names models of security keys, and fido2 is none of its combinations", s.Name)
+	}
+	if w := c.Factor.WebAuthn; w == nil || w.AttestationRoots == "" {
+		ps.add(field, "%s", NeedsRoots)
+	}
+}
+
+// NeedsRoots says what a strength needs that names models of security keys.
+const NeedsRoots = "which model a security key is of can only be known from its maker; name the makers' certificates, for example " +
+	"`factor webauthn { attestation_roots /etc/caddy-mfa/makers }`"
 
 func list(words []string) string { return "`" + strings.Join(words, "`, `") + "`" }

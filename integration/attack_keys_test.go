@@ -313,3 +313,51 @@ func TestAttackOpenConnectionsOfKeysAreCutOnEveryNode(t *testing.T) {
 	case <-time.After(3 * time.Second):
 	}
 }
+
+func TestAttackAppPasswordsByTheUsersOwnSetting(t *testing.T) {
+	t.Parallel()
+	up := lab.NewUpstream(t, nil)
+	o := lab.Options{Site: "mfa hr\nreverse_proxy {upstream}", Global: "security_defaults off\nper_user_mfa {\napp_passwords on\n}"}
+	p := lab.Start(t, up.Address, o)
+	if out, err := p.TryCommand("app-password", "add", "alice", "--application", "hr", "--name", "n"); err == nil {
+		t.Fatalf("somebody without a setting gets one: %s", out)
+	}
+	p.Command("user", "state", "alice", "enabled")
+	key := addAppPassword(t, p, "alice", "--application", "hr")
+	reaches := func() bool {
+		up.Forget()
+		return sends(t, p, "GET /x", basic("alice", key.Secret)) == http.StatusOK && up.Bytes() > 0
+	}
+	if !reaches() {
+		t.Error("enabled: it is not good")
+	}
+	p.Command("user", "state", "alice", "enforced")
+	if !reaches() {
+		t.Error("enforced: it is not good")
+	}
+	p.Command("user", "state", "alice", "disabled")
+	if reaches() {
+		t.Error("disabled: it is good")
+	}
+	p.Command("user", "state", "alice", "enforced")
+	for reason, change := range map[string]func(*lab.Options){
+		"the application says off": func(o *lab.Options) { o.Site = "mfa hr {\napp_passwords off\n}\nreverse_proxy {upstream}" },
+		"the setting says off":     func(o *lab.Options) { o.Global = "security_defaults off\nper_user_mfa {\napp_passwords off\n}" },
+		"nothing is said":          func(o *lab.Options) { o.Global = "security_defaults off\nper_user_mfa" },
+	} {
+		other := o
+		change(&other)
+		if err := p.Reload(lab.Caddyfile(p, up.Address, other)); err != nil {
+			t.Fatal(err)
+		}
+		if reaches() {
+			t.Errorf("%s: it is good", reason)
+		}
+		if err := p.Reload(lab.Caddyfile(p, up.Address, o)); err != nil {
+			t.Fatal(err)
+		}
+		if !reaches() {
+			t.Errorf("%s no more, and it is not good", reason)
+		}
+	}
+}

@@ -160,6 +160,13 @@ func TestStepUpFromACodeToAPasskey(t *testing.T) {
 		t.Errorf("landed at %s, want %s", got, there)
 	}
 
+	// The third does without the password.
+	signOut(tab, p)
+	tab.Open(p.URL + there).Want("User name").Click("Sign in with a passkey").Want("secret report")
+	if got := tab.Path(); got != there {
+		t.Errorf("landed at %s, want %s", got, there)
+	}
+
 	// Who has nothing is offered nothing weaker. He comes from the wiki, signed in a while ago.
 	other := chromium.Profile(t, "en")
 	other.Accept("/favicon.ico")

@@ -109,7 +109,7 @@ func TestWaysThroughTheBrowser(t *testing.T) {
 			order = append(order, tab.Focus())
 			tab.Tabulator()
 		}
-		if want := []string{"username", "password", "Show", "Sign in", "English", "Nederlands"}; !slices.Equal(order, want) {
+		if want := []string{"username", "password", "Show", "Sign in", "Sign in with a passkey", "English"}; !slices.Equal(order, want) {
 			t.Errorf("Tab goes to %q, want %q", order, want)
 		}
 		tab.Open(w.p.URL + "/a").Want("User name")

@@ -100,6 +100,9 @@ func whole(info, text string) (string, error) {
 
 const exampleUsers = "users:\n  alice:\n    password: $argon2id$v=19$m=19456,t=2,p=1$kP/8J1y6KSPsvWs9dCpZMg$L6MpYjMrzkJHP4/WVNyiHr+AFPgfNaeUc3eN9B17Rvo\n"
 
+// exampleHtpasswd is what Apache has written.
+const exampleHtpasswd = "alice:$2y$12$bvtd67fAV09k73yItfYtv.ZXiLNjWtyiPy0vF2W8tofKiyqxftl/6\n"
+
 // examplePolicy is one that was exported from Entra.
 const examplePolicy = `{
 	"displayName": "Second factor for Finance",
@@ -123,8 +126,8 @@ func newOffice(t *testing.T) *office {
 	o := &office{dir: t.TempDir()}
 	const secret = " secret of more than thirty-two bytes"
 	for name, text := range map[string]string{
-		"users.yaml": exampleUsers, "partners.yaml": "users: {}\n", "mfa": "a new" + secret, "mfa-2025": "an old" + secret, "redis": "a password", "hr": "svc-hr:a password", "redis-ca.pem": certificate(t),
-		"devices-ca.pem": certificate(t), "house-rules.md": "# House rules\n\nBe kind.\n", "names.yaml": "11111111-1111-1111-1111-111111111111: group:Finance\n",
+		"users.yaml": exampleUsers, "partners.yaml": "users: {}\n", "htpasswd": exampleHtpasswd, "groups": "staff: alice\n", "mfa": "a new" + secret, "mfa-2025": "an old" + secret, "redis": "a password", "hr": "svc-hr:a password", "twilio": "a token", "gateway": "a token", "mail": "a password", "redis-ca.pem": certificate(t),
+		"devices-ca.pem": certificate(t), "makers": certificate(t), "house-rules.md": "# House rules\n\nBe kind.\n", "names.yaml": "11111111-1111-1111-1111-111111111111: group:Finance\n",
 		"policies/mfa.json": examplePolicy,
 	} {
 		if err := os.MkdirAll(filepath.Dir(filepath.Join(o.dir, name)), 0o700); err != nil {
@@ -134,7 +137,8 @@ func newOffice(t *testing.T) *office {
 			t.Fatal(err)
 		}
 	}
-	o.env = append(os.Environ(), "HOME="+o.dir, "XDG_DATA_HOME="+o.dir, "XDG_CONFIG_HOME="+o.dir, "REDIS_USERNAME=caddy-mfa", "REDIS_PASSWORD=a password", "HR_PASSWORD=a password")
+	o.env = append(os.Environ(), "HOME="+o.dir, "XDG_DATA_HOME="+o.dir, "XDG_CONFIG_HOME="+o.dir, "REDIS_USERNAME=caddy-mfa", "REDIS_PASSWORD=a password", "HR_PASSWORD=a password",
+		"TWILIO_ACCOUNT_SID=AC0123456789abcdef0123456789abcdef", "TWILIO_API_KEY=SK0123456789abcdef0123456789abcdef")
 	return o
 }
 
@@ -194,6 +198,15 @@ func (o *office) validateUsers(t *testing.T, users string) error {
 	return o.validate(t, caddyfile)
 }
 
+// validateHtpasswd validates an htpasswd file.
+func (o *office) validateHtpasswd(t *testing.T, users string) error {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(o.dir, "htpasswd"), []byte(users), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return o.validate(t, "{\n\tmfa {\n\t\tusers htpasswd htpasswd\n\t}\n}\n\nhr.example.com {\n\tmfa hr\n\treverse_proxy localhost:9000\n}\n")
+}
+
 // indent is a text as it would stand one or more blocks deeper.
 func indent(text string, tabs int) string {
 	var b strings.Builder
@@ -248,6 +261,14 @@ func TestExamplesOfTheDocumentationAreValid(t *testing.T) {
 						t.Fatalf("%q doesn't say what the example is; want yaml users or yaml names", b.info)
 					}
 				})
+			case "htpasswd":
+				users++
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					if err := newOffice(t).validateHtpasswd(t, b.text); err != nil {
+						t.Fatal(err)
+					}
+				})
 			case "json":
 				if !json.Valid([]byte(b.text)) {
 					t.Errorf("%s: the example is no JSON", name)
@@ -291,6 +312,12 @@ func TestAMistakeInAnExampleIsSeen(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a plain password", func(t *testing.T) {
+		t.Parallel()
+		if newOffice(t).validateHtpasswd(t, "alice:hunter2\n") == nil {
+			t.Fatal("it is taken for right")
+		}
+	})
 	t.Run("unknown key of a user", func(t *testing.T) {
 		t.Parallel()
 		if newOffice(t).validateUsers(t, exampleUsers+"    nonsense: 1\n") == nil {
@@ -409,6 +436,9 @@ func TestEveryOptionIsDocumented(t *testing.T) {
 		users file users.yaml {
 			nonsense
 		}
+		users htpasswd htpasswd {
+			nonsense
+		}
 		factor totp {
 			nonsense
 		}
@@ -442,9 +472,31 @@ func TestEveryOptionIsDocumented(t *testing.T) {
 		sign_in_log {
 			nonsense
 		}
+		legacy_report {
+			nonsense
+		}
+		factor sms {
+			nonsense
+		}
+		sender a twilio {
+			nonsense
+		}
+		sender b webhook https://gateway.example.com {
+			nonsense
+		}
+		sender c command true {
+			nonsense
+		}
+		sender d smtp localhost:25 {
+			nonsense
+		}
+		message_limits {
+			nonsense
+		}
 	}
 }
-`: {"Global option", "store redis", "session", "registration", "users file", "factor totp", "security_defaults", "policy", "policies import", "named_location", "strength", "terms", "per_user_mfa", "app_passwords", "service_token", "sign_in_log"},
+`: {"Global option", "store redis", "session", "registration", "users file", "users htpasswd", "factor totp", "security_defaults", "policy", "policies import", "named_location", "strength", "terms", "per_user_mfa", "app_passwords", "service_token", "sign_in_log", "legacy_report",
+			"factor sms, factor voice, factor email", "sender twilio", "sender webhook", "sender command", "sender smtp", "message_limits"},
 		`{
 	mfa {
 		users file users.yaml
@@ -453,12 +505,15 @@ func TestEveryOptionIsDocumented(t *testing.T) {
 localhost {
 	mfa hr {
 		nonsense
+		legacy_exception basic {
+			nonsense
+		}
 		identity {
 			nonsense
 		}
 	}
 }
-`: {"Directive", "Directive"},
+`: {"Directive", "legacy_exception", "Directive"},
 	} {
 		out, err := o.run(t, caddyfile, "adapt")
 		if err == nil {
@@ -508,6 +563,9 @@ func TestEveryFieldOfTheJSONIsDocumented(t *testing.T) {
 	for _, field := range slices.Sorted(maps.Keys(fields)) {
 		// The three have the same grammar.
 		name := regexp.MustCompile(`^(sessions|accounts)\.`).ReplaceAllString(field, "store.")
+		// Every sender has a name of its own, and headers are the operator's.
+		name = regexp.MustCompile(`^senders\.[^.]*`).ReplaceAllString(name, "senders.<name>")
+		name = regexp.MustCompile(`\.headers\..*`).ReplaceAllString(name, ".headers")
 		if !strings.Contains(page, "`"+name+"`") && !strings.Contains(page, "`"+name+".") {
 			t.Errorf("docs/caddyfile.md: the field `%s` is missing", name)
 		}

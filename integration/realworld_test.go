@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/base64"
 	"io"
 	"net/http"
 	"os"
@@ -21,7 +22,7 @@ const fixtures = "../../shared/realworld"
 // TestRealApplications puts caddy-mfa in front of applications that were never made for it.
 func TestRealApplications(t *testing.T) {
 	for name, test := range map[string]func(t *testing.T, app *realApp){
-		"apache": testApache, "radicale": testRadicale, "novnc": testNoVNC,
+		"apache": testApache, "radicale": testRadicale, "novnc": testNoVNC, "dokuwiki": testDokuWiki,
 	} {
 		script, err := filepath.Abs(filepath.Join(fixtures, name+".sh"))
 		if err != nil {
@@ -32,27 +33,38 @@ func TestRealApplications(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			app := &realApp{t: t, script: script, port: lab.FreePort(t), more: lab.FreePort(t)}
-			// Others must be able to reach it: the application runs as a user of its own.
-			if app.dir, err = os.MkdirTemp("", "realworld"); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { os.RemoveAll(app.dir) })
-			if err := os.Chmod(app.dir, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			app.run("install")
-			t.Cleanup(func() { app.run("stop") })
-			app.run("start")
-			test(t, app)
+			test(t, startReal(t, name))
 		})
 	}
+}
+
+// startReal starts an application. It ends with the test. env are more variables for its script.
+func startReal(t *testing.T, name string, env ...string) *realApp {
+	t.Helper()
+	script, err := filepath.Abs(filepath.Join(fixtures, name+".sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := &realApp{t: t, script: script, env: env, port: lab.FreePort(t), more: lab.FreePort(t)}
+	// Others must be able to reach it: the application runs as a user of its own.
+	if app.dir, err = os.MkdirTemp("", "realworld"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(app.dir) })
+	if err := os.Chmod(app.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	app.run("install")
+	t.Cleanup(func() { app.run("stop") })
+	app.run("start")
+	return app
 }
 
 // realApp is an application that a script has started.
 type realApp struct {
 	t          *testing.T
 	script     string
+	env        []string
 	dir        string
 	port, more int
 }
@@ -61,6 +73,7 @@ func (a *realApp) run(command string) {
 	a.t.Helper()
 	c := exec.Command("bash", a.script, command)
 	c.Env = append(os.Environ(), "RW="+a.dir, "PORT="+strconv.Itoa(a.port), "EPORT="+strconv.Itoa(a.more))
+	c.Env = append(c.Env, a.env...)
 	if out, err := c.CombinedOutput(); err != nil {
 		a.t.Fatalf("%s %s: %v\n%s", a.script, command, err, out)
 	}
@@ -194,4 +207,32 @@ func testNoVNC(t *testing.T, app *realApp) {
 	signedOut := time.Now()
 	b.Get("/_mfa/signout").Submit("Sign out")
 	t.Logf("cut %v after sign-out", socket.WantCut(t, signedOut, cutWithin, "the WebSocket"))
+}
+
+// testDokuWiki reads a page over XML-RPC, with an app password and without.
+func testDokuWiki(t *testing.T, app *realApp) {
+	t.Setenv("LEGACY_CREDENTIAL", "alice:"+legacyPassword)
+	p := app.behindAs(lab.Options{Site: "mfa app {\napp_passwords on\nupstream_basic {env.LEGACY_CREDENTIAL}\n}\nreverse_proxy {upstream}"})
+	const call = `<?xml version="1.0"?><methodCall><methodName>wiki.getPage</methodName><params><param><value><string>start</string></value></param></params></methodCall>`
+	const login = `<?xml version="1.0"?><methodCall><methodName>dokuwiki.login</methodName><params><param><value><string>alice</string></value></param><param><value><string>legacy-pw</string></value></param></params></methodCall>`
+	basic := func(password string) []string {
+		return []string{"Content-Type", "text/xml", "Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("alice:"+password))}
+	}
+	b := lab.NewBrowser(t, p.URL)
+	for what, refused := range map[string]struct {
+		body   string
+		header []string
+	}{
+		"a call of nobody":         {call, []string{"Content-Type", "text/xml"}},
+		"a call with the password": {call, basic(legacyPassword)},
+		"a password in the body":   {login, []string{"Content-Type", "text/xml"}},
+		"a wrong app password":     {call, basic(appPassword(t, p) + "x")},
+	} {
+		if status, body := send(t, b, "POST", "/lib/exe/xmlrpc.php", refused.body, refused.header...); status != http.StatusUnauthorized && status != http.StatusForbidden || strings.Contains(body, "methodResponse") {
+			t.Errorf("%s: %d %s", what, status, body)
+		}
+	}
+	if status, body := send(t, b, "POST", "/lib/exe/xmlrpc.php", call, basic(appPassword(t, p))...); status != http.StatusOK || !strings.Contains(body, "Secret Start") {
+		t.Errorf("with an app password: %d %s", status, body)
+	}
 }

@@ -193,6 +193,9 @@ func (p *Page) Form(name string) (action string, fields url.Values) {
 			if a["name"] == name || button && a["value"] == name {
 				found = true
 			}
+			if a["type"] == "checkbox" && !strings.Contains(in, " checked") {
+				continue // a box that nobody has ticked is not sent
+			}
 			if a["name"] != "" && (!button || a["value"] == name || strings.Contains(f[2], in+html.EscapeString(name)+"</button>")) {
 				fields.Add(a["name"], a["value"])
 			}

@@ -64,6 +64,8 @@ type Tab struct {
 	problems []string
 	asked    map[network.RequestID]string
 	accepted []string
+
+	noAutofill page.ScriptIdentifier // of what keeps passkeys out of fields; empty: nothing does
 }
 
 // Profile opens a tab of a profile of its own, which shares cookies with no other. language is what it asks for, as in
@@ -342,6 +344,12 @@ func (tab *Tab) ForgetCookies() {
 	call(tab, network.ClearBrowserCookies, cdp.Empty{})
 }
 
+// Forget removes one cookie of the page.
+func (tab *Tab) Forget(name string) {
+	tab.t.Helper()
+	call(tab, network.DeleteCookies, network.DeleteCookiesParams{Name: name, URL: Eval[string](tab, "location.href")})
+}
+
 // Cookie gives a cookie that the profile would send to the page, or nil.
 func (tab *Tab) Cookie(name string) *network.Cookie {
 	tab.t.Helper()
@@ -423,15 +431,53 @@ type Authenticator struct {
 	id  webauthn.AuthenticatorID
 }
 
-// Authenticator plugs one into the tab. Its user is there and presses at once.
+// Authenticator plugs one into the tab that is part of the device. Its user is there and presses at once.
 func (tab *Tab) Authenticator() *Authenticator {
 	tab.t.Helper()
+	return tab.plug(webauthn.AuthenticatorTransportInternal, true)
+}
+
+// SecurityKey plugs one into the tab that is a thing of its own. One that keeps nothing itself has resident false.
+func (tab *Tab) SecurityKey(resident bool) *Authenticator {
+	tab.t.Helper()
+	return tab.plug(webauthn.AuthenticatorTransportUsb, resident)
+}
+
+func (tab *Tab) plug(transport webauthn.AuthenticatorTransport, resident bool) *Authenticator {
+	tab.t.Helper()
+	tab.Autofill(false)
 	call(tab, webauthn.Enable, webauthn.EnableParams{})
 	added := call(tab, webauthn.AddVirtualAuthenticator, webauthn.AddVirtualAuthenticatorParams{Options: &webauthn.VirtualAuthenticatorOptions{
-		Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: webauthn.AuthenticatorTransportInternal,
-		HasResidentKey: true, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
+		Protocol: webauthn.AuthenticatorProtocolCtap2, Transport: transport,
+		HasResidentKey: resident, HasUserVerification: true, IsUserVerified: true, AutomaticPresenceSimulation: true,
 	}})
 	return &Authenticator{tab, added.AuthenticatorID}
+}
+
+// Autofill says whether the user chooses a passkey at once when a page that is loaded from now on has the browser offer them in a field. At
+// first nobody does.
+func (tab *Tab) Autofill(on bool) {
+	tab.t.Helper()
+	script := "window.PublicKeyCredential && (PublicKeyCredential.isConditionalMediationAvailable = async () => false)"
+	switch {
+	case on && tab.noAutofill != "":
+		call(tab, page.RemoveScriptToEvaluateOnNewDocument, page.RemoveScriptToEvaluateOnNewDocumentParams{Identifier: tab.noAutofill})
+		tab.noAutofill = ""
+	case !on && tab.noAutofill == "":
+		tab.noAutofill = call(tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: script}).Identifier
+	}
+}
+
+// Present says whether its user presses when he is asked to.
+func (a *Authenticator) Present(yes bool) {
+	a.tab.t.Helper()
+	call(a.tab, webauthn.SetAutomaticPresenceSimulation, webauthn.SetAutomaticPresenceSimulationParams{AuthenticatorID: a.id, Enabled: yes})
+}
+
+// Unplug takes it away, with all that it keeps.
+func (a *Authenticator) Unplug() {
+	a.tab.t.Helper()
+	call(a.tab, webauthn.RemoveVirtualAuthenticator, webauthn.RemoveVirtualAuthenticatorParams{AuthenticatorID: a.id})
 }
 
 // WithoutWebAuthn takes WebAuthn out of every page from now on, as in a browser that is older than it.

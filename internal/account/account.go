@@ -53,6 +53,9 @@ type State struct {
 	// Terms says which terms of use the person has accepted, by name.
 	Terms map[string]mfa.Acceptance `json:"terms,omitempty"`
 
+	// Forgotten counts how often every remembered browser was forgotten at once.
+	Forgotten uint64 `json:"forgotten,omitempty"`
+
 	// Blocked refuses everything until it is taken away.
 	Blocked *Block `json:"blocked,omitempty"`
 
@@ -73,6 +76,7 @@ type Account struct {
 	State        State
 	Credentials  []mfa.Credential // sorted by ID
 	AppPasswords []*AppPassword   // sorted by ID; those that have expired may be among them
+	Browsers     []Browser        // remembered, sorted by ID
 
 	codes     map[string]throttle.Codes // by key of the record
 	upstreams map[string]upstream       // by application
@@ -87,6 +91,8 @@ type snapshot struct {
 	appPasswords map[string]*AppPassword
 	codes        map[string]throttle.Codes
 	upstreams    map[string]upstream
+	browsers     map[string]Browser
+	order        []string                 // their ids
 	versions     map[string]store.Version // of every record, by key
 	stale        map[string]bool          // ids of credentials that are sealed with an older secret
 }
@@ -128,9 +134,12 @@ func (a *Account) Credential(id string) (mfa.Credential, bool) {
 // Exists says whether the person has ever signed in, or an administrator has done something for him.
 func (a *Account) Exists() bool { return a.read.versions[stateKey] != 0 }
 
-// BeginEpoch ends the sessions and known browsers that were issued before, but for the session in which the person does
+// BeginEpoch ends the sessions, known and remembered browsers that were issued before, but for the session in which the person does
 // this himself; empty: every one.
-func (a *Account) BeginEpoch(by string) { a.State.Epoch, a.State.EpochBy = a.State.Epoch+1, by }
+func (a *Account) BeginEpoch(by string) {
+	a.State.Epoch, a.State.EpochBy = a.State.Epoch+1, by
+	a.ForgetBrowsers()
+}
 
 // Honors says whether a session was issued with the factors that the account has, or is the one that has changed them.
 func (a *Account) Honors(s *mfa.Session) bool {
@@ -143,8 +152,37 @@ func (a *Account) Registered() bool {
 	return slices.ContainsFunc(a.Credentials, func(c mfa.Credential) bool { return Lasting(c.Method) })
 }
 
+// lasting are the methods of the factors that a person registers and goes on using, the strongest first.
+var lasting = []mfa.Method{mfa.Passkey, mfa.TOTP, mfa.SMS, mfa.Voice, mfa.Email}
+
 // Lasting says whether a credential of this method is a factor that a person registers and goes on using.
-func Lasting(m mfa.Method) bool { return m == mfa.TOTP || m == mfa.Passkey }
+func Lasting(m mfa.Method) bool { return slices.Contains(lasting, m) }
+
+// Factors gives the credentials that last, the strongest first.
+func (a *Account) Factors() (of []mfa.Credential) {
+	for _, m := range lasting {
+		of = append(of, a.CredentialsOf(m)...)
+	}
+	return of
+}
+
+// DirectoryPhone is the id of the credential that stands for the number in the person's directory. It comes and goes with that.
+const DirectoryPhone = "directory-phone"
+
+// Proves says whether a credential can be proven by the method: its own, and a phone that takes messages is one that can be called.
+func Proves(c mfa.Credential, m mfa.Method) bool {
+	return c.Method == m || c.Method == mfa.SMS && m == mfa.Voice
+}
+
+// CredentialsFor gives the credentials that can be proven by the method.
+func (a *Account) CredentialsFor(m mfa.Method) (of []mfa.Credential) {
+	for _, c := range a.Credentials {
+		if Proves(c, m) {
+			of = append(of, c)
+		}
+	}
+	return of
+}
 
 // Put adds a credential, or replaces the one with its id.
 func (a *Account) Put(c mfa.Credential) {
@@ -221,7 +259,17 @@ type credentialRecord struct {
 	Starts   time.Time  `json:"starts,omitzero"`
 	Expires  time.Time  `json:"expires,omitzero"`
 	RP       string     `json:"rp,omitempty"`
+	Model    string     `json:"model,omitempty"`
 	Sealed   []byte     `json:"sealed"`
+}
+
+// sealedFor is whose a factor's data is. A model that somebody vouched for belongs to it: it can't be given to another passkey.
+func sealedFor(id mfa.UserID, c mfa.Credential) []string {
+	owner := []string{id.String(), c.ID, string(c.Method)}
+	if c.Model != "" {
+		owner = append(owner, c.Model)
+	}
+	return owner
 }
 
 var errForeign = errors.New("record was written by another version of caddy-mfa, or damaged")
@@ -229,7 +277,7 @@ var errForeign = errors.New("record was written by another version of caddy-mfa,
 // decode makes an account of the records of its partition. Without a sealer, the factors' own data stays closed.
 func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Account, error) {
 	a := &Account{ID: id, codes: map[string]throttle.Codes{}, upstreams: map[string]upstream{}, read: snapshot{
-		credentials: map[string]mfa.Credential{}, appPasswords: map[string]*AppPassword{}, codes: map[string]throttle.Codes{}, versions: map[string]store.Version{}, stale: map[string]bool{},
+		credentials: map[string]mfa.Credential{}, appPasswords: map[string]*AppPassword{}, codes: map[string]throttle.Codes{}, browsers: map[string]Browser{}, versions: map[string]store.Version{}, stale: map[string]bool{},
 	}}
 	for _, r := range records {
 		a.read.versions[r.Key] = r.Version
@@ -243,9 +291,9 @@ func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Accoun
 			if err = json.Unmarshal(r.Value, &kept); err != nil {
 				break
 			}
-			c := mfa.Credential{ID: credentialID, Method: kept.Method, Name: kept.Name, Added: kept.Added, LastUsed: kept.LastUsed, Starts: kept.Starts, Expires: kept.Expires, RP: kept.RP}
+			c := mfa.Credential{ID: credentialID, Method: kept.Method, Name: kept.Name, Added: kept.Added, LastUsed: kept.LastUsed, Starts: kept.Starts, Expires: kept.Expires, RP: kept.RP, Model: kept.Model}
 			if sealer != nil {
-				if c.Data, err = sealer.Open(kept.Sealed, id.String(), credentialID, string(kept.Method)); err != nil {
+				if c.Data, err = sealer.Open(kept.Sealed, sealedFor(id, c)...); err != nil {
 					break
 				}
 				a.read.stale[c.ID] = sealer.Stale(kept.Sealed)
@@ -265,6 +313,11 @@ func decode(id mfa.UserID, records []store.Record, sealer *seal.Sealer) (*Accoun
 			}
 		case strings.HasPrefix(r.Key, upstreamPrefix):
 			err = a.decodeUpstream(r)
+		case strings.HasPrefix(r.Key, browserPrefix):
+			var b Browser
+			if b, err = decodeBrowser(r); err == nil {
+				a.Browsers, a.read.browsers[b.ID], a.read.order = append(a.Browsers, b), b, append(a.read.order, b.ID)
+			}
 		default:
 			err = errForeign
 		}
@@ -307,9 +360,9 @@ func (a *Account) changes(sealer *seal.Sealer, now time.Time) (changes []store.C
 		if existed && same(before, c) && !a.read.stale[c.ID] {
 			continue
 		}
-		notify = notify || !existed || before.Method != c.Method || !before.Starts.Equal(c.Starts) || !before.Expires.Equal(c.Expires) || before.RP != c.RP
-		sealed := sealer.Seal(c.Data, a.ID.String(), c.ID, string(c.Method))
-		if err := put(credentialPrefix+c.ID, credentialRecord{c.Method, c.Name, c.Added, c.LastUsed, c.Starts, c.Expires, c.RP, sealed}, c.Expires); err != nil {
+		notify = notify || !existed || before.Method != c.Method || !before.Starts.Equal(c.Starts) || !before.Expires.Equal(c.Expires) || before.RP != c.RP || before.Model != c.Model
+		sealed := sealer.Seal(c.Data, sealedFor(a.ID, c)...)
+		if err := put(credentialPrefix+c.ID, credentialRecord{c.Method, c.Name, c.Added, c.LastUsed, c.Starts, c.Expires, c.RP, c.Model, sealed}, c.Expires); err != nil {
 			return nil, false, err
 		}
 	}
@@ -327,7 +380,11 @@ func (a *Account) changes(sealer *seal.Sealer, now time.Time) (changes []store.C
 	if err != nil {
 		return nil, false, err
 	}
-	notify = notify || changed || upstreamsChanged
+	browsersChanged, err := a.browserChanges(put, remove)
+	if err != nil {
+		return nil, false, err
+	}
+	notify = notify || changed || upstreamsChanged || browsersChanged
 	for _, key := range slices.Sorted(maps.Keys(a.codes)) {
 		switch c := a.codes[key]; c {
 		case a.read.codes[key]:
@@ -361,5 +418,5 @@ func (s State) equal(other State) bool {
 
 func same(x, y mfa.Credential) bool {
 	return x.Method == y.Method && x.Name == y.Name && x.Added.Equal(y.Added) && x.LastUsed.Equal(y.LastUsed) &&
-		x.Starts.Equal(y.Starts) && x.Expires.Equal(y.Expires) && x.RP == y.RP && bytes.Equal(x.Data, y.Data)
+		x.Starts.Equal(y.Starts) && x.Expires.Equal(y.Expires) && x.RP == y.RP && x.Model == y.Model && bytes.Equal(x.Data, y.Data)
 }

@@ -507,3 +507,33 @@ func TestAnAccountThatDoesNotOpenCanBeReset(t *testing.T) {
 		t.Fatalf("%+v, %v", a, err)
 	}
 }
+
+// What a maker vouched for can't be given to another passkey by whoever can write the store.
+func TestAModelBelongsToItsPasskey(t *testing.T) {
+	s, kept := fixture(t)
+	if _, err := s.Update(ctx, alice, now, func(a *Account) error {
+		a.Put(mfa.Credential{ID: "key", Method: mfa.Passkey, RP: "hr.example.com", Model: "model", Data: []byte("{}")})
+		a.Put(mfa.Credential{ID: "plain", Method: mfa.Passkey, RP: "hr.example.com", Data: []byte("{}")})
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.Load(ctx, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, _ := a.Credential("key"); c.Model != "model" {
+		t.Fatalf("%+v", c)
+	}
+	records, err := kept.Get(ctx, partition(alice), credentialPrefix+"plain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := bytes.Replace(records[0].Value, []byte(`"rp"`), []byte(`"model":"model","rp"`), 1)
+	if _, err := kept.Commit(ctx, store.Commit{Partition: partition(alice), Changes: []store.Change{{Key: credentialPrefix + "plain", If: store.Any, Value: forged}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Load(ctx, alice); err == nil {
+		t.Fatal("a passkey has become one of a model")
+	}
+}

@@ -29,6 +29,7 @@ type Service struct {
 	Accounts    *account.Service
 	Sessions    *session.Manager
 	Passwords   *throttle.Passwords
+	Messages    *throttle.Messages // nil: unknown, which only tests are
 	Generation  *account.Generation
 	Sink        audit.Sink
 	Keys        *machinekey.Service
@@ -74,6 +75,7 @@ type Details struct {
 	Upstreams     []Upstream    `json:"upstream_credentials"` // never what they are
 	Sessions      []Session     `json:"sessions"`
 	AppPasswords  []AppPassword `json:"app_passwords"`
+	Browsers      []Browser     `json:"remembered_browsers"`
 
 	// Unreadable says that the factors don't open with our secrets. They must be reset.
 	Unreadable bool `json:"unreadable,omitempty"`
@@ -87,6 +89,17 @@ type Credential struct {
 	LastUsed time.Time  `json:"last_used,omitzero"`
 	Starts   time.Time  `json:"starts,omitzero"`
 	Expires  time.Time  `json:"expires,omitzero"`
+}
+
+// Browser is one that stands for the second step of a user.
+type Browser struct {
+	ID        string     `json:"id"`
+	Host      string     `json:"host"`
+	Method    mfa.Method `json:"method"` // that was proven in it
+	UserAgent string     `json:"user_agent,omitempty"`
+	Added     time.Time  `json:"added"`
+	LastUsed  time.Time  `json:"last_used,omitzero"`
+	Expires   time.Time  `json:"expires"`
 }
 
 // Session is a session of a user.
@@ -164,11 +177,16 @@ func (s *Service) Show(ctx context.Context, name string, now time.Time) (*Detail
 	d := &Details{
 		Summary: summary(u, a), Email: u.Email, Groups: list(u.Groups), Roles: list(u.Roles), Guest: u.Guest,
 		GraceStarted: a.State.GraceStarted, RegisteredAt: a.State.Registered, PassRequired: a.State.PassRequired,
-		Locked: list(a.Locked()), Credentials: []Credential{}, Upstreams: []Upstream{}, Sessions: []Session{}, Unreadable: unreadable,
+		Locked: list(a.Locked()), Credentials: []Credential{}, Upstreams: []Upstream{}, Browsers: []Browser{}, Sessions: []Session{}, Unreadable: unreadable,
 		AppPasswords: s.appPasswords(u, a, now),
 	}
 	for _, u := range a.Upstreams() {
 		d.Upstreams = append(d.Upstreams, Upstream(u))
+	}
+	for _, b := range a.Browsers {
+		if _, ok := a.Browser(b.ID, now); ok && b.Mark == u.Mark {
+			d.Browsers = append(d.Browsers, Browser{b.ID, b.Host, b.Method, b.UserAgent, b.Added, b.LastUsed, b.Expires})
+		}
 	}
 	if b := a.State.Blocked; b != nil {
 		d.BlockedAt, d.BlockedReason = b.At, b.Reason
@@ -344,16 +362,32 @@ func (s *Service) Unlock(ctx context.Context, name string, now time.Time) error 
 	if err := s.KeyThrottle.Unlock(ctx, u.Canonical); err != nil {
 		return err
 	}
+	if s.Messages != nil {
+		if err := s.Messages.Forget(ctx, u.ID); err != nil {
+			return err
+		}
+	}
 	return s.Passwords.Unlock(ctx, u.Canonical)
 }
 
-// SignOut ends every session of a user.
-func (s *Service) SignOut(ctx context.Context, name string) error {
+// SignOut ends every session of a user, and forgets every browser that is remembered for him.
+func (s *Service) SignOut(ctx context.Context, name string, now time.Time) error {
 	u, err := s.find(ctx, name)
 	if err != nil {
 		return err
 	}
+	// In this order: whoever has read his session before is too late for a browser to be remembered.
 	if err := s.endSessions(ctx, u); err != nil {
+		return err
+	}
+	_, err = s.Accounts.UpdateClosed(ctx, u.ID, now, func(a *account.Account) error {
+		if !a.Exists() {
+			return errUnchanged // an account that was lost must not begin anew
+		}
+		a.ForgetBrowsers()
+		return nil
+	})
+	if err != nil && !errors.Is(err, errUnchanged) {
 		return err
 	}
 	s.Sink.Audit(audit.Event{Type: audit.SessionsEnded, User: u.Canonical, UserID: u.ID, By: "admin"})

@@ -159,7 +159,7 @@ func (r *replay) add(ctx context.Context, record *audit.SignIn) error {
 		return nil
 	case err != nil:
 		return err
-	case !facts.Proofs.Has(mfa.Password):
+	case !facts.Proofs.Has(mfa.Password) && !facts.Proofs.Has(mfa.Passkey):
 		r.out.Failed++
 		return nil
 	}

@@ -55,6 +55,7 @@ func (s *Service) SetState(ctx context.Context, name string, state mfa.PerUserSt
 			return errUnchanged
 		}
 		a.State.PerUser = made.State
+		a.ForgetBrowsers()
 		if a.State.PerUserSince.IsZero() || !a.State.Registered.IsZero() {
 			a.State.PerUserSince = now
 		}

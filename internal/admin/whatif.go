@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
@@ -61,6 +62,11 @@ type Decided struct {
 	SecondAge   int64 `json:"maxSecondFactorAge"`
 
 	Persistent policy.Persistence `json:"persistentBrowser,omitempty"`
+
+	// For how long, in seconds, the browser can be remembered in place of a second factor that is asked for, and the user can choose to
+	// stay signed in; zero: not at all.
+	RememberBrowser int64 `json:"rememberBrowser"`
+	StaySignedIn    int64 `json:"staySignedIn"`
 }
 
 // AnalyzedPolicy is what one policy has to do with it.
@@ -112,7 +118,11 @@ func (s *Service) WhatIf(ctx context.Context, q Query, now time.Time) (*WhatIf, 
 	}
 	var proofs mfa.Proofs
 	for _, method := range out.Proofs {
-		proofs = proofs.With(mfa.Proof{Method: method, At: now})
+		p := mfa.Proof{Method: method, At: now}
+		if method == mfa.RememberedBrowser {
+			p = rememberedProof(a, now)
+		}
+		proofs = proofs.With(p)
 	}
 	facts := gate.Facts(user, a, nil, proofs, q.Application, gate.Anywhere, now)
 	facts.Client, facts.SignInRisk, facts.UserRisk = q.Client, q.SignInRisk, q.UserRisk
@@ -143,6 +153,18 @@ func (s *Service) WhatIf(ctx context.Context, q Query, now time.Time) (*WhatIf, 
 	return out, nil
 }
 
+// rememberedProof is what the browser of a user stands for that was remembered last; if there is none, one that was remembered just now.
+func rememberedProof(a *account.Account, now time.Time) mfa.Proof {
+	p := mfa.Proof{Method: mfa.RememberedBrowser, At: now, Of: mfa.TOTP}
+	var last time.Time
+	for _, b := range a.Browsers {
+		if _, ok := a.Browser(b.ID, now); ok && b.Added.After(last) {
+			last, p.At, p.Of, p.Credential = b.Added, b.Added, b.Method, b.ID
+		}
+	}
+	return p
+}
+
 func decided(d policy.Decision, rules *policy.Set, now time.Time) Decided {
 	out := Decided{
 		Action: d.Action, Reason: d.Reason, Requirement: singleFactor, Methods: []mfa.Method{}, Terms: []string{},
@@ -160,7 +182,7 @@ func decided(d policy.Decision, rules *policy.Set, now time.Time) Decided {
 			out.DemandedBy = ByOwnSetting
 		}
 	}
-	for _, m := range []mfa.Method{mfa.Password, mfa.Passkey, mfa.TOTP, mfa.TemporaryAccessPass, mfa.RecoveryCode} {
+	for _, m := range []mfa.Method{mfa.Password, mfa.Passkey, mfa.TOTP, mfa.SMS, mfa.Voice, mfa.Email, mfa.TemporaryAccessPass, mfa.RecoveryCode} {
 		if d.Methods.Has(m) {
 			out.Methods = append(out.Methods, m)
 		}
@@ -174,6 +196,7 @@ func decided(d policy.Decision, rules *policy.Set, now time.Time) Decided {
 		}
 		return int64(now.Sub(since) / time.Second)
 	}
+	out.RememberBrowser, out.StaySignedIn = int64(d.RememberBrowser/time.Second), int64(d.Offers()/time.Second)
 	out.PasswordAge, out.SecondAge = age(d.PasswordSince), age(d.SecondSince)
 	return out
 }
@@ -199,6 +222,12 @@ func (w *WhatIf) warn(f *policy.Facts, applications []string) {
 		warn("no site has the application %q: %s", w.Application, sites)
 	}
 	for _, m := range w.Proofs {
+		if m == mfa.RememberedBrowser {
+			if p, _ := f.Proofs.Latest(m); p.Credential == "" {
+				warn("no browser of %s is remembered; it is taken that one was just now", w.User)
+			}
+			continue
+		}
 		if m != mfa.Password && !f.Methods.Has(m) {
 			warn("%s could not prove %s: nothing of that kind is registered, or it can't be used now", w.User, m)
 		}

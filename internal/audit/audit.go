@@ -23,6 +23,9 @@ const (
 	FactorThrottled     Type = "factor_throttled"
 	FactorRegistered    Type = "factor_registered"
 	FactorRemoved       Type = "factor_removed"
+	FactorRenamed       Type = "factor_renamed"
+	CodeSent            Type = "code_sent"     // by the gateway accepted, or under way
+	CodeNotSent         Type = "code_not_sent" // the reason says why
 	RegistrationRefused Type = "registration_refused"
 	RegistrationLater   Type = "registration_postponed"
 	RecoveryCodesMade   Type = "recovery_codes_made"
@@ -37,8 +40,14 @@ const (
 	SignedOut           Type = "signed_out"
 	SessionEnded        Type = "session_ended"
 	SessionsEnded       Type = "sessions_ended"
+	SessionKept         Type = "session_kept" // its owner stays signed in
+	BrowserRemembered   Type = "browser_remembered"
+	BrowserForgotten    Type = "browser_forgotten"
+	SuspicionReported   Type = "suspicious_activity_reported"
 	AccountsAccepted    Type = "account_store_accepted"
 	AccessRefused       Type = "access_refused"
+	MessagesStopped     Type = "messages_stopped"
+	MessagesStarted     Type = "messages_started"
 	LegacyRefused       Type = "legacy_refused"
 	LegacyAllowed       Type = "legacy_allowed" // Reason says by what
 	AppPasswordMade     Type = "app_password_made"

@@ -43,6 +43,10 @@ type Detail struct {
 	Result    string    `json:"authenticationStepResultDetail"`
 }
 
+// ByRememberedBrowser is the result of a Detail that is no step of this sign-in, but a second factor that was proven in the browser at
+// that time. Entra says so in nearly these words.
+const ByRememberedBrowser = "satisfied by remembered browser"
+
 // AppliedPolicy is what one policy said to a sign-in, as in Graph's appliedConditionalAccessPolicy.
 type AppliedPolicy struct {
 	ID              string       `json:"id"`

@@ -163,6 +163,9 @@ func (g *Gate) decide(ctx context.Context, current session.Current, application 
 	facts := Facts(user, a, current.Session, current.Proofs, application, g.RP(current.Session.Host), now)
 	facts.Client = *client
 	out := Outcome{Current: current, User: user, Account: a, Decision: g.Policy.Decide(&facts)}
+	if Outstays(current, &out.Decision) {
+		return Outcome{Verdict: SignIn}
+	}
 	switch out.Decision.Action {
 	case policy.Allow:
 		out.Verdict = Pass
@@ -209,6 +212,9 @@ func (g *Gate) Owner(ctx context.Context, current session.Current) (*mfa.User, *
 // rp is the relying party of the host that he is on, whose passkeys he could use there; Anywhere: all that he has. The client is for
 // the caller to add.
 func Facts(user *mfa.User, a *account.Account, s *mfa.Session, proofs mfa.Proofs, application, rp string, now time.Time) policy.Facts {
+	if s != nil {
+		proofs = Live(proofs, a, now)
+	}
 	f := policy.Facts{
 		Now: now, User: user, Proofs: proofs, Application: application, Entered: entered(s, application),
 		Blocked: a.State.Blocked != nil, Registered: a.Registered(), PassRequired: a.State.PassRequired,
@@ -222,6 +228,12 @@ func Facts(user *mfa.User, a *account.Account, s *mfa.Session, proofs mfa.Proofs
 		case c.Method == mfa.RecoveryCode && !f.Registered: // they stand in for a factor that was lost
 		default:
 			f.Methods |= policy.MethodsOf(c.Method, true) | policy.MethodsOf(c.Method, false)
+			if c.Model != "" {
+				f.Models = append(f.Models, c.Model)
+			}
+			if account.Proves(c, mfa.Voice) {
+				f.Methods |= policy.MethodsOf(mfa.Voice, false)
+			}
 			if p, ok := proofs.Latest(c.Method); ok && c.Method == mfa.TemporaryAccessPass && !p.At.Before(c.Added) {
 				// Which of the two kinds of pass it is can be told once it was used.
 				f.Methods &^= policy.MethodsOf(c.Method, !p.Reusable)
@@ -229,6 +241,22 @@ func Facts(user *mfa.User, a *account.Account, s *mfa.Session, proofs mfa.Proofs
 		}
 	}
 	return f
+}
+
+// Outstays says whether a session is past its end, since its owner wants to stay signed in and may not, or not any more.
+func Outstays(current session.Current, d *policy.Decision) bool { return current.Stays && d.Stay == 0 }
+
+// Live leaves out of what was proven in a session a remembered browser that doesn't count any more: it was forgotten, or its time is
+// over.
+func Live(proofs mfa.Proofs, a *account.Account, now time.Time) mfa.Proofs {
+	p, ok := proofs.Latest(mfa.RememberedBrowser)
+	if !ok {
+		return proofs
+	}
+	if b, ok := a.Browser(p.Credential, now); ok && b.Added.Equal(p.At) {
+		return proofs
+	}
+	return slices.DeleteFunc(slices.Clone(proofs), func(p mfa.Proof) bool { return p.Method == mfa.RememberedBrowser })
 }
 
 // Anywhere stands for every relying party, where nobody asks on which host somebody is.

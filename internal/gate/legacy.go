@@ -16,7 +16,18 @@ import (
 // Passwords judges the password of a client that can't be asked for more. It counts an attempt before it judges it, begins no session,
 // and makes no browser known. The error is directory.ErrPassword, directory.ErrBusy, *throttle.WaitError, or a fault.
 type Passwords interface {
-	Basic(ctx context.Context, r *Request, client mfa.Client, name, password string) (*mfa.User, *account.Account, error)
+	Basic(ctx context.Context, try Try) (*mfa.User, *account.Account, error)
+}
+
+// Try is a password that a legacy client has sent.
+type Try struct {
+	Name, Password string // the name is canonical, or as it was typed if it has no canonical form
+	Application    string
+	Host           string
+	Client         mfa.Client
+	UserAgent      string
+	Hint           string // Sec-CH-UA-Platform
+	Now            time.Time
 }
 
 // By is what has let in a request that has no session.
@@ -219,7 +230,9 @@ func (g *Gate) verify(ctx context.Context, r *Request, f *legacy.Finding, named 
 		if g.Passwords == nil {
 			return refused(f, policy.Decision{Action: policy.Block, Reason: policy.LegacyAuth})
 		}
-		user, a, err = g.Passwords.Basic(ctx, r, facts.Client, name, f.Basic.Password)
+		user, a, err = g.Passwords.Basic(ctx, Try{
+			Name: name, Password: f.Basic.Password, Application: r.Application.Name, Host: r.Host, Client: facts.Client, UserAgent: r.UserAgent, Hint: r.Hint, Now: r.Now,
+		})
 		wait := (*throttle.WaitError)(nil)
 		switch {
 		case err == nil:

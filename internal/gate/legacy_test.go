@@ -70,7 +70,8 @@ type judge struct {
 	wrong  map[string]int
 }
 
-func (j *judge) Basic(ctx context.Context, r *Request, client mfa.Client, name, password string) (*mfa.User, *account.Account, error) {
+func (j *judge) Basic(ctx context.Context, try Try) (*mfa.User, *account.Account, error) {
+	client, name, password := try.Client, try.Name, try.Password
 	if client.App != policy.OtherClients && client.App != policy.ExchangeActiveSync {
 		j.f.t.Errorf("verified as a client of the kind %q", client.App)
 	}
@@ -78,7 +79,7 @@ func (j *judge) Basic(ctx context.Context, r *Request, client mfa.Client, name, 
 	defer j.mu.Unlock()
 	place := name + " " + throttle.Place(client.Address)
 	if j.wrong[place] >= 5 {
-		return nil, nil, &throttle.WaitError{Until: r.Now.Add(time.Minute), Scope: "user and address"}
+		return nil, nil, &throttle.WaitError{Until: try.Now.Add(time.Minute), Scope: "user and address"}
 	}
 	j.wrong[place]++
 	j.hashes.Add(1)

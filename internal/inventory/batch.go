@@ -135,7 +135,7 @@ func (i *Inventory) list(ctx context.Context, now time.Time) (all []*stored, err
 			continue
 		}
 		if row.until(i.settings.Keep).After(now) {
-			all = append(all, &stored{*row, r.Version})
+			all = append(all, &stored{*row, r.Key, r.Version})
 		}
 	}
 	return all, nil
@@ -144,6 +144,7 @@ func (i *Inventory) list(ctx context.Context, now time.Time) (all []*stored, err
 // stored is a row as it is in the store.
 type stored struct {
 	Row
+	name    string // of its record
 	version store.Version
 }
 
@@ -161,7 +162,7 @@ func (i *Inventory) look(ctx context.Context, now time.Time) {
 	}
 	// Those that were there first have the room.
 	slices.SortFunc(all, func(a, b *stored) int {
-		return cmp.Or(a.FirstSeen.Compare(b.FirstSeen), cmp.Compare(a.key().record(), b.key().record()))
+		return cmp.Or(a.FirstSeen.Compare(b.FirstSeen), cmp.Compare(a.name, b.name))
 	})
 	var there rows
 	var surplus []*stored
@@ -193,8 +194,7 @@ func (i *Inventory) look(ctx context.Context, now time.Time) {
 
 // move counts a row in another one, unless it has changed since it was looked at.
 func (i *Inventory) move(ctx context.Context, row *stored, to key) error {
-	from := row.key().record()
-	err := store.Modify(ctx, i.store, partition, []string{from, to.record()}, false, func(records []store.Record) ([]store.Change, error) {
+	return store.Modify(ctx, i.store, partition, []string{row.name, to.record()}, false, func(records []store.Record) ([]store.Change, error) {
 		if records[0].Version != row.version {
 			return nil, nil
 		}
@@ -204,11 +204,10 @@ func (i *Inventory) move(ctx context.Context, row *stored, to key) error {
 		}
 		sum := newRow(to, all)
 		return []store.Change{
-			{Key: from, Op: store.Delete, If: row.version},
+			{Key: row.name, Op: store.Delete, If: row.version},
 			{Key: records[1].Key, If: records[1].Version, Value: marshal(sum), Expires: sum.until(i.settings.Keep)},
 		}, nil
 	})
-	return err
 }
 
 func marshal(v any) []byte {

@@ -149,7 +149,7 @@ func (i *Inventory) Add(s Sighting) {
 	t := i.incoming[k]
 	if t == nil {
 		room := maxIncoming / 2
-		if i.known[k.user] {
+		if k.known || i.known[k.user] {
 			room = maxIncoming
 		}
 		if len(i.incoming) >= room {

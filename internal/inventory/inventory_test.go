@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
 	"github.com/caddy-mfa/caddy-mfa/internal/store/bolt"
@@ -525,7 +526,7 @@ func TestNothingThatSomebodySendsIsLargeOrObeyed(t *testing.T) {
 		if n := len(marshal(got[0])); n > 4<<10 {
 			t.Errorf("%s: the row has %d bytes", reason, n)
 		}
-		if text := got[0].User + got[0].Path + got[0].Class + got[0].Client + got[0].Application; strings.ContainsAny(text, "\x1b\n\xff") {
+		if text := got[0].User + got[0].Path + got[0].Class + got[0].Client + got[0].Application; strings.ContainsAny(text, "\x1b\n") || !utf8.ValidString(text) {
 			t.Errorf("%s: %q", reason, text)
 		}
 	}
@@ -547,6 +548,20 @@ func TestPasswordInPlaceOfANameIsNotKept(t *testing.T) {
 				t.Errorf("kept is %s", text)
 			}
 		}
+	}
+}
+
+func TestAMachineWithATokenIsKnown(t *testing.T) {
+	i := newInventory(store.NewMemory(), Settings{Mark: marked})
+	s := seen("service:printer", 0)
+	i.Add(s) // somebody who only says so
+	s.Verdict = ServiceToken
+	i.Add(s)
+	write(t, i)
+	rows := rowsOf(t, i, Filter{User: "service:printer"})
+	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.User, b.User) })
+	if users(rows) != "(unknown ser15) service:printer" || rows[0].Known || !rows[1].Known || rows[1].Verdicts[ServiceToken] != 1 {
+		t.Errorf("%+v", rows)
 	}
 }
 

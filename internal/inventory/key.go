@@ -2,10 +2,10 @@ package inventory
 
 import (
 	"crypto/sha256"
-	"encoding/base32"
-	"fmt"
+	"encoding/hex"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
@@ -32,6 +32,7 @@ func keyOf(s *Sighting) key {
 	return key{
 		class: audit.Plain(s.Class, maxWord), application: audit.Plain(s.Application, maxName), path: Prefix(s.Path),
 		user: strings.TrimSpace(audit.Plain(s.User, maxName)), client: audit.Plain(s.Client, maxWord), addresses: Range(s.Address),
+		known: s.Verdict == ServiceToken && s.User != "", // a machine has shown who it is, and stands in no directory
 	}
 }
 
@@ -58,11 +59,13 @@ func (k key) record() string {
 
 // digest is a short name for what some texts say together.
 func digest(texts ...string) string {
-	h := sha256.New()
+	var all []byte
 	for _, text := range texts {
-		fmt.Fprintf(h, "%d:%s", len(text), text)
+		all = append(strconv.AppendInt(all, int64(len(text)), 10), ':')
+		all = append(all, text...)
 	}
-	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:20]))
+	sum := sha256.Sum256(all)
+	return hex.EncodeToString(sum[:16])
 }
 
 // maxSegment is the length of the longest folder that is kept. Longer ones are tokens rather than names.

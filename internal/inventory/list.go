@@ -83,14 +83,11 @@ func (i *Inventory) List(ctx context.Context, f Filter) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows := []Row{}
-	for _, r := range all {
-		if q.wants(&r.Row) {
-			rows = append(rows, r.Row)
-		}
+	all = slices.DeleteFunc(all, func(r *stored) bool { return !q.wants(&r.Row) })
+	slices.SortFunc(all, func(a, b *stored) int { return cmp.Or(b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.name, b.name)) })
+	rows := make([]Row, len(all))
+	for n, r := range all {
+		rows[n] = r.Row
 	}
-	slices.SortFunc(rows, func(a, b Row) int {
-		return cmp.Or(b.LastSeen.Compare(a.LastSeen), cmp.Compare(a.key().record(), b.key().record()))
-	})
 	return rows, nil
 }

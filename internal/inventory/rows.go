@@ -78,7 +78,7 @@ func (i *Inventory) fold(ctx context.Context) {
 	}
 	names := map[string]key{} // of which only user and known count
 	for k, t := range incoming {
-		if !k.isOther() && k.user != "" {
+		if !k.isOther() && !k.known && k.user != "" {
 			named, done := names[k.user]
 			if !done {
 				named = i.name(ctx, k.user)

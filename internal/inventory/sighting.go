@@ -21,7 +21,7 @@ type Sighting struct {
 	Class       string    // of legacy.Classes
 	Application string    // as it is configured, never as the client says
 	Path        string    // as it was sent or as it was rewritten; only what Prefix says of it is kept
-	User        string    // as it was typed, or empty; what nobody is called is not kept, see the package
+	User        string    // as it was typed, or empty; with ServiceToken, service:<name>. See the package for what is kept of it
 	Client      string    // family, from a short list
 	Address     netip.Addr
 	Verdict     string // one of the constants

@@ -57,7 +57,8 @@ func Inspect(r *Request) Finding {
 	case r.UserInfo:
 		f.Class, f.Basic = UserInfo, nil
 	case f.Scheme != None && !f.Scheme.Reported():
-		if class := r.protocol(); class != None {
+		legacy := *r // its address goes to the heap, and that of a request without a credential must not
+		if class := legacy.protocol(); class != None {
 			f.Class = class
 		}
 	case !modern && isRPC(r.Method):

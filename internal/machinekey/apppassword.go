@@ -38,7 +38,15 @@ func (s *Service) AppPassword(ctx context.Context, name, secret string, use gate
 		if a, err = s.Accounts.Get(ctx, user.ID); err != nil {
 			return gate.Holder{}, err
 		}
-		if kept, ok := a.AppPassword(try.typed.id); ok {
+		kept, ok := a.AppPassword(try.typed.id)
+		if !ok {
+			// It may have been made a moment ago by another process, whose news is on the way.
+			if a, err = s.Accounts.LoadClosed(ctx, user.ID); err != nil {
+				return gate.Holder{}, err
+			}
+			kept, ok = a.AppPassword(try.typed.id)
+		}
+		if ok {
 			p, try.Key, try.event.Credential = kept, kept.ID, kept.ID
 		}
 	}

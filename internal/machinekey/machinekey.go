@@ -143,7 +143,7 @@ func (s *Service) judge(ctx context.Context, a attempt, now time.Time, right fun
 	}
 	// Keys are among what can vanish with an account store, and be there again with an old one.
 	if err := s.Generation.Check(ctx); err != nil {
-		return err
+		return errors.Join(err, s.Throttle.Withdraw(ctx, a.Attempt, now))
 	}
 	return s.Throttle.Refund(ctx, a.Attempt, now)
 }

@@ -111,8 +111,15 @@ func (s *Service) ServiceToken(ctx context.Context, id, secret string, use gate.
 	if err != nil {
 		return gate.Holder{}, err
 	}
-	id, _ = read(id, idLen)
+	id, shaped := read(id, idLen)
 	kept, known := secrets[id]
+	if shaped && !known {
+		// It may have been made a moment ago by another process, whose news is on the way.
+		if secrets, err = load(ctx, s.store); err != nil {
+			return gate.Holder{}, err
+		}
+		kept, known = secrets[id]
+	}
 	try := attempt{Attempt: throttle.Attempt{User: "service token", Address: use.Address}, typed: typed{id, secret}, owner: id}
 	try.event = audit.Event{Application: use.Application, Address: use.Address}
 	if known {

@@ -30,6 +30,9 @@ type Credential struct {
 	// RP is the relying party that a passkey is good for: a host, or a domain above hosts. Empty: it is good everywhere.
 	RP string
 
+	// Model is the AAGUID of a security key's model, if its maker has vouched for it at registration. Empty: nobody has.
+	Model string
+
 	// Data belongs to the factor: keys, hashes, counters. It is sealed wherever it is kept.
 	Data []byte
 }
@@ -43,6 +46,9 @@ type Challenge struct {
 
 	Key string // for an authenticator app: the key in base32 (RFC 4648, section 6) without padding
 	URI string // for an authenticator app: the otpauth URI that holds the key
+
+	To    string    // for a code that was sent: what may be shown of where it went
+	Again time.Time // for a code that was sent: another one may be asked for from then on
 
 	Options []byte // for a passkey: what the browser is asked, in the JSON of WebAuthn Level 3
 }
@@ -97,4 +103,38 @@ type Local interface {
 
 	// RP is the relying party of a host; empty: there are no credentials of this kind on it.
 	RP(host string) string
+}
+
+// Discoverer is a Challenger and Local whose credentials are kept where they are used, together with whose they are: nobody needs
+// to say a name before. What is told of a credential without judging it (Discovered) proves nothing.
+type Discoverer interface {
+	Challenger
+	Local
+
+	// BeginDiscovery asks whoever is at the site for a credential that verifies its user.
+	BeginDiscovery(site Site, now time.Time) (Challenge, error)
+
+	// Discovered reads from an answer which credential it claims to come from, as PublicID writes it; empty: none.
+	Discovered(answer string) (publicID string)
+
+	// FinishDiscovery is Finish against the state of BeginDiscovery: the answer must also name the person whose credentials
+	// these are.
+	FinishDiscovery(state []byte, credentials []Credential, answer string, now time.Time) (Credential, error)
+
+	// PublicID is what authenticators and browsers call a credential; empty: it can't be read.
+	PublicID(c Credential) string
+
+	// Accepted lists, of a person's credentials, those that are good for a relying party.
+	Accepted(credentials []Credential, rp string) Accepted
+
+	// Maker names what keeps a credential, as it says itself; empty: nobody knows. It is a name to show, and no proof.
+	Maker(c Credential) string
+}
+
+// Accepted is what a browser is told of a person's passkeys, so that it stops to offer others (WebAuthn Level 3, section 5.1.10).
+// The zero Accepted tells nothing.
+type Accepted struct {
+	RP   string   `json:"rpId"`
+	User string   `json:"userId"` // user handle in base64url
+	IDs  []string `json:"allAcceptedCredentialIds"`
 }

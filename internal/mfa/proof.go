@@ -11,9 +11,16 @@ const (
 	Password            Method = "password"
 	TOTP                Method = "totp"
 	Passkey             Method = "passkey" // a passkey or security key (WebAuthn), with user verification
+	SMS                 Method = "sms"     // a code in a text message
+	Voice               Method = "voice"   // a code that a phone call reads out
+	Email               Method = "email"   // a code in a mail
 	RecoveryCode        Method = "recovery_code"
 	TemporaryAccessPass Method = "temporary_access_pass"
 )
+
+// RememberedBrowser stands for a second factor that was proven in this browser earlier, whose owner has asked for that. Nobody
+// proves it by an answer, nothing registers it, and it pays for no change.
+const RememberedBrowser Method = "remembered_browser"
 
 // Proof is one thing that somebody has proven in a session.
 type Proof struct {
@@ -21,8 +28,14 @@ type Proof struct {
 	At         time.Time `json:"at"`
 	Credential string    `json:"credential,omitempty"` // id of the credential it was proven with; empty for a password
 
+	// Model is that of the credential, see Credential.Model.
+	Model string `json:"model,omitempty"`
+
 	// Reusable says that the answer can be given again: a temporary access pass that is good for more than one sign-in.
 	Reusable bool `json:"reusable,omitempty"`
+
+	// Of is the method that a remembered browser stands for. At is then when that was proven.
+	Of Method `json:"of,omitempty"`
 
 	// Spent says that the proof has already paid for one change of the account's factors. It still counts
 	// for sign-in.

@@ -41,6 +41,10 @@ type Session struct {
 	// keeps the short life of an unfinished sign-in.
 	Pending bool `json:"pending,omitempty"`
 
+	// Stay is for how long its owner wants to stay signed in, from the beginning, also while he does nothing and after the browser
+	// was closed. Policy is asked again whether he may. Zero: as long as every session lasts.
+	Stay time.Duration `json:"stay,omitempty"`
+
 	// Postponed is when the user chose to register a second factor later.
 	Postponed time.Time `json:"postponed,omitzero"`
 

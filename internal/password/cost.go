@@ -14,6 +14,12 @@ const (
 	Bcrypt   Algorithm = "bcrypt"   // $2a$, $2b$ and $2y$
 )
 
+// The algorithms that are accepted for a time, see ParseWeak.
+const (
+	APR1 Algorithm = "apr1" // Apache's md5-crypt
+	SHA1 Algorithm = "sha1" // without salt
+)
+
 // Cost is what hashing a password takes. Two digests of one Cost can't be told apart by time. The zero Cost stands for
 // no digest.
 type Cost struct {
@@ -33,11 +39,16 @@ func (c Cost) String() string {
 	switch c.Algorithm {
 	case Argon2id:
 		return fmt.Sprintf("argon2id m=%d,t=%d,p=%d", c.Memory, c.Passes, c.Lanes)
+	case APR1, SHA1:
+		return string(c.Algorithm)
 	case Bcrypt:
 		return fmt.Sprintf("bcrypt cost=%d", c.Exponent)
 	}
 	return "no digest"
 }
+
+// weak says whether ParseWeak has read the digest.
+func (c Cost) weak() bool { return c.Algorithm == APR1 || c.Algorithm == SHA1 }
 
 // Compare orders costs, by algorithm and then by their numbers.
 func (c Cost) Compare(other Cost) int {

@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/go-crypt/crypt/algorithm"
 )
 
 const (
@@ -37,8 +35,11 @@ var (
 type Digest struct {
 	encoded string
 	cost    Cost
-	digest  algorithm.Digest
+	digest  matcher
 }
+
+// matcher is a digest as a library has read it.
+type matcher interface{ Match(password string) bool }
 
 // Encoded gives the text that Parse read. It is a secret: guesses can be tried against it.
 func (d Digest) Encoded() string { return d.encoded }
@@ -57,6 +58,9 @@ func (d Digest) GoString() string { return d.cost.String() }
 
 // Warning says in one sentence why the digest should be replaced although it is accepted. It is empty if it is fine.
 func (d Digest) Warning() string {
+	if d.cost.weak() {
+		return fmt.Sprintf("%s is guessed in no time; %s", d.cost, remedy)
+	}
 	if d.cost.Algorithm == Bcrypt && d.cost.Exponent < goodBcryptCost {
 		return fmt.Sprintf("bcrypt at cost %d is guessed too fast, and should be at %d or more; %s", d.cost.Exponent, goodBcryptCost, remedy)
 	}

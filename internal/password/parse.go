@@ -2,6 +2,7 @@ package password
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -73,6 +74,8 @@ var foreign = []struct{ prefix, name string }{
 	{"$P$", "phpass"},
 	{"$H$", "phpass"},
 	{"$", "a kind of digest that is not known here"},
+	{"{SHA}", "a SHA-1 digest without salt"},
+	{"{SSHA}", "a SHA-1 digest"},
 	{"{", "a digest with the prefix of an LDAP server"},
 	{"!", "the mark of a locked account in a shadow file; `disabled: true` locks one here"},
 	{"*", "the mark of a locked account in a shadow file; `disabled: true` locks one here"},
@@ -167,6 +170,18 @@ func parseBcrypt(encoded string) (Digest, error) {
 	return Digest{encoded, Cost{Algorithm: Bcrypt, Exponent: uint32(cost)}, d}, nil
 }
 
-func refuse(format string, args ...any) error {
-	return fmt.Errorf("%w: %s; %s", ErrDigest, fmt.Sprintf(format, args...), remedy)
+// refusal is why a digest is not accepted.
+type refusal struct{ reason string }
+
+func (r *refusal) Error() string { return ErrDigest.Error() + ": " + r.reason + "; " + remedy }
+func (r *refusal) Unwrap() error { return ErrDigest }
+
+func refuse(format string, args ...any) error { return &refusal{fmt.Sprintf(format, args...)} }
+
+// Reason says why a digest is not accepted, without what is to be done about it: an error of Parse or ParseWeak tells both.
+func Reason(err error) string {
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return r.reason
+	}
+	return err.Error()
 }

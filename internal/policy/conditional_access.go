@@ -3,6 +3,8 @@ package policy
 import (
 	"math/bits"
 	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 )
 
 // outcome is what the policies that apply say together.
@@ -13,6 +15,7 @@ type outcome struct {
 	demandsMFA *Policy // one that demands a second factor
 
 	password, second time.Time // since when proofs count
+	everyTime        bool      // a policy wants proofs every time
 	entry            bool      // proofs need only be young when something begins, which it has already
 	persistent       Persistence
 
@@ -59,7 +62,7 @@ const inlinePolicies = 512
 // conditional evaluates the policies. Where results are asked for, it looks at all of them and fills in one for each; else at
 // those that concern the user and what he enters. It is the same evaluation: nothing else decides, logs or explains.
 func (s *Set) conditional(f *Facts, results []Result) (out outcome) {
-	out.have = proven(f.Proofs, out.password, out.second)
+	out.have = s.have(f, &out)
 	if len(s.policies) == 0 {
 		return out
 	}
@@ -106,7 +109,7 @@ func (s *Set) conditional(f *Facts, results []Result) (out outcome) {
 			out.bound(&s.policies[w*64+bits.TrailingZeros64(enforced)], f)
 		}
 	}
-	out.have = proven(f.Proofs, out.password, out.second)
+	out.have = s.have(f, &out)
 	for w := range words {
 		for enforced := applies[w] & s.enabled[w]; enforced != 0; enforced &= enforced - 1 {
 			p := &s.policies[w*64+bits.TrailingZeros64(enforced)]
@@ -176,6 +179,7 @@ func (out *outcome) bound(p *compiled, f *Facts) {
 	}
 	age := frequency.Every
 	if frequency.EveryTime {
+		out.everyTime = true
 		if f.Entered && f.UserAction == "" {
 			out.entry = true
 			return
@@ -296,14 +300,17 @@ func (s *Set) judge(r *Result, p *compiled, f *Facts, out outcome) {
 	}
 	var own outcome
 	own.bound(p, f)
-	if proven(f.Proofs, own.password, own.second)&passwordSet == 0 {
+	if !begun(f.Proofs, own.password) {
 		r.Ask = true
 		return
 	}
 	if p.State == ReportOnly {
 		out.bound(p, f)
 	}
-	have := proven(f.Proofs, out.password, out.second) | passwordSet
+	have := s.have(f, &out)
+	if f.Proofs.Has(mfa.Password) {
+		have |= passwordSet
+	}
 	open := p.open(f, have)
 	r.Satisfied = open == 0
 	if r.Satisfied {

@@ -40,7 +40,7 @@ var (
 func ca(policies ...Policy) Model {
 	return Model{
 		Defaults: SecurityDefaults{Off: true}, Policies: policies, Locations: []NamedLocation{office, partner, benelux, atSea},
-		Terms: []Terms{{"house rules", 3}}, Strengths: []Strength{{"codes", []string{"password,softwareOath"}}},
+		Terms: []Terms{{"house rules", 3}}, Strengths: []Strength{{Name: "codes", Combinations: []string{"password,softwareOath"}}, {Name: "keys of one model", Combinations: []string{"fido2"}, AAGUIDs: []string{modelA}}},
 	}
 }
 

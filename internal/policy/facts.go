@@ -23,9 +23,10 @@ type Facts struct {
 	Blocked bool       // by an administrator
 	Proofs  mfa.Proofs // what was proven in the session
 
-	Methods      Methods // what he could prove now: registered and usable
-	Registered   bool    // he has a factor that lasts
-	PassRequired bool    // his factors were reset: only who holds a pass may register another
+	Methods      Methods  // what he could prove now: registered and usable
+	Models       []string // of those passkeys among them for whose model somebody has vouched
+	Registered   bool     // he has a factor that lasts
+	PassRequired bool     // his factors were reset: only who holds a pass may register another
 
 	// When the time to register began to run, zero if it hasn't; and whether it is over for good, since
 	// the user has registered once.

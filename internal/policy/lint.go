@@ -38,6 +38,7 @@ const (
 	LintPlatform       Kind = "platform_is_not_verified"
 	LintAdministrators Kind = "administrators_without_mfa"
 	LintEmptyLocation  Kind = "location_is_nowhere"
+	LintLegacyExcluded Kind = "legacy_clients_tell_who_is_excluded"
 )
 
 // Finding is something that an operator may not mean. It is no error: what decides, decides.
@@ -89,6 +90,7 @@ func (s *Set) Lint(e Estate) []Finding {
 		l.shape(p.Policy)
 	}
 	l.unreached(never)
+	l.legacyExcluded(never)
 	l.administrators()
 	return l.findings
 }
@@ -255,6 +257,41 @@ func (l *linter) unreached(never map[int]bool) {
 			l.find(LintUnreached, nil, "no enabled policy reaches the application %q, so a password is enough there; name it in the `applications` of one, or write `applications all`", name)
 		}
 	}
+}
+
+// legacyExcluded looks for policies whose exclusions anybody can find out: a legacy client of whom they concern is refused at once, and
+// that of whom they exclude has its password judged.
+func (l *linter) legacyExcluded(never map[int]bool) {
+	if !l.Defaults.Off {
+		return
+	}
+	var names []string
+	for i := range l.policies {
+		p := &l.policies[i]
+		c := &p.Conditions
+		concerned := p.State == Enabled && !never[i] && !p.Grant.Empty() && c.Users.All && !c.ExcludeUsers.Empty() && len(c.Locations)+len(c.ExcludeLocations) == 0
+		if concerned && l.tells(i) {
+			names = append(names, p.Name)
+		}
+	}
+	if len(names) > 0 {
+		l.find(LintLegacyExcluded, nil, "programs that send a password with each request are refused for everybody but whom %s excludes, from everywhere: anybody can find out who that is, and guess at his password; "+
+			"add a policy on all users for `client_apps exchange_active_sync other` with `grant block`, and with `exclude_locations` if there are places where it may be so", oneOf(names))
+	}
+}
+
+// tells says whether there is an application in which a policy refuses some legacy clients, and nothing refuses all of them.
+func (l *linter) tells(i int) bool {
+	client := l.clients()[0]
+	for _, name := range l.Applications {
+		for _, client.App = range []ClientApp{OtherClients, ExchangeActiveSync} {
+			f := &Facts{Now: l.Now, Application: name, Client: client}
+			if _, everybody := l.BlocksEverybody(f); !everybody && l.applies([]int{i}, f) != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // administrators looks at what those meet who hold a role.

@@ -107,6 +107,9 @@ func wantFindings(t *testing.T, findings []Finding, want string) {
 	t.Helper()
 	rest := want
 	for _, f := range findings {
+		if f.Kind == LintLegacyExcluded {
+			continue // most sets here exclude somebody; it has a test of its own
+		}
 		kind, found := strings.CutPrefix(rest, string(f.Kind)+":")
 		if !found {
 			t.Fatalf("%+v; want %q", f, rest)
@@ -219,5 +222,41 @@ func TestWhatCanNeverApplyNeverDoes(t *testing.T) {
 	})
 	if found < 100 {
 		t.Errorf("only %d policies could never apply: the cases show little", found)
+	}
+}
+
+func TestLintOfExclusionsThatLegacyClientsTell(t *testing.T) {
+	blockLegacy := func(p *Policy) {
+		p.Grant = Grant{Block: true}
+		p.Conditions.ExcludeUsers, p.Conditions.ClientApps = Users{}, []ClientApp{ExchangeActiveSync, OtherClients}
+	}
+	for reason, c := range map[string]struct {
+		policies []Policy
+		change   func(*Model)
+		want     bool
+	}{
+		"somebody is excluded, everywhere": {[]Policy{sound("one", nil)}, nil, true},
+		"nobody is":                        {[]Policy{sound("one", func(p *Policy) { p.Conditions.ExcludeUsers = Users{} })}, nil, false},
+		"another refuses them all":         {[]Policy{sound("one", nil), sound("two", blockLegacy)}, nil, false},
+		"another refuses them outside": {[]Policy{sound("one", nil), sound("two", func(p *Policy) {
+			blockLegacy(p)
+			p.Conditions.Locations, p.Conditions.ExcludeLocations = []string{All}, []string{"office"}
+		})}, nil, false},
+		"another refuses one kind":           {[]Policy{sound("one", nil), sound("two", func(p *Policy) { blockLegacy(p); p.Conditions.ClientApps = []ClientApp{OtherClients} })}, nil, true},
+		"it is for browsers":                 {[]Policy{sound("one", func(p *Policy) { p.Conditions.ClientApps = []ClientApp{Browser} })}, nil, false},
+		"it only reports":                    {[]Policy{sound("one", func(p *Policy) { p.State = ReportOnly })}, nil, false},
+		"it is for a place":                  {[]Policy{sound("one", func(p *Policy) { p.Conditions.Locations = []string{"partner"} })}, nil, false},
+		"security defaults refuse everybody": {[]Policy{sound("one", func(p *Policy) { p.State = ReportOnly })}, func(m *Model) { m.Defaults.Off = false }, false},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			m := ca(c.policies...)
+			if c.change != nil {
+				c.change(&m)
+			}
+			findings := of(m).Lint(estate())
+			if got := slices.ContainsFunc(findings, func(f Finding) bool { return f.Kind == LintLegacyExcluded }); got != c.want {
+				t.Errorf("%v: %+v", got, findings)
+			}
+		})
 	}
 }

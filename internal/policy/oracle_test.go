@@ -75,7 +75,7 @@ func (o oracle) at(name string, c *mfa.Client) (there, known bool) {
 
 // lets says whether somebody gets in, by policies alone: security defaults are off, and he has no setting of his own.
 func (o oracle) lets(f *Facts) bool {
-	if !f.Proofs.Has(mfa.Password) || f.User.Disabled || f.Blocked {
+	if !f.Proofs.Has(mfa.Password) && !f.Proofs.Has(mfa.Passkey) || f.User.Disabled || f.Blocked {
 		return false
 	}
 	var password, second time.Time
@@ -85,12 +85,17 @@ func (o oracle) lets(f *Facts) bool {
 		}
 	}
 	var applying []*Policy
+	browser, remembered := f.Proofs.Latest(mfa.RememberedBrowser)
+	remembered = remembered && f.Registered && len(f.User.Roles) == 0
 	for i := range o.Policies {
 		p := &o.Policies[i]
 		if p.State != Enabled || !o.applies(p, f) {
 			continue
 		}
 		applying = append(applying, p)
+		if p.Session.Persistent == NeverPersistent || p.Session.SignInFrequency != nil && p.Session.SignInFrequency.EveryTime {
+			remembered = false
+		}
 		if s := p.Session.SignInFrequency; s != nil && !(s.EveryTime && f.Entered) {
 			age := s.Every
 			if s.EveryTime {
@@ -104,7 +109,7 @@ func (o oracle) lets(f *Facts) bool {
 	}
 	if f.Client.App == ExchangeActiveSync || f.Client.App == OtherClients {
 		// It proves its password with every request, and can do nothing else.
-		return !slices.ContainsFunc(applying, func(p *Policy) bool { return !p.Grant.Empty() })
+		return f.Proofs.Has(mfa.Password) && !slices.ContainsFunc(applying, func(p *Policy) bool { return !p.Grant.Empty() })
 	}
 	young := func(m mfa.Method, since time.Time) bool {
 		p, ok := f.Proofs.Latest(m)
@@ -113,11 +118,15 @@ func (o oracle) lets(f *Facts) bool {
 	if code, ok := f.Proofs.Latest(mfa.RecoveryCode); ok && !young(mfa.TOTP, code.At) && !young(mfa.Passkey, code.At) && !young(mfa.TemporaryAccessPass, code.At) {
 		return false // he must register first
 	}
-	if !young(mfa.Password, password) {
+	if !young(mfa.Password, password) && !young(mfa.Passkey, password) {
 		return false
 	}
-	passkey := young(mfa.Passkey, second)
-	code, pass, recovery := young(mfa.TOTP, second), young(mfa.TemporaryAccessPass, second), young(mfa.RecoveryCode, second)
+	age := f.Now.Sub(browser.At)
+	remembered = remembered && age >= 0 && age < o.Remember.Browser && !browser.At.Before(second)
+	passkey, pass := young(mfa.Passkey, second), young(mfa.TemporaryAccessPass, second)
+	// These are worth something beside a password alone.
+	code := young(mfa.Password, password) && young(mfa.TOTP, second)
+	recovery := young(mfa.Password, password) && young(mfa.RecoveryCode, second)
 	for _, p := range applying {
 		g := &p.Grant
 		if g.Block {
@@ -125,13 +134,16 @@ func (o oracle) lets(f *Facts) bool {
 		}
 		var controls []bool
 		if g.MFA {
-			controls = append(controls, code || passkey || pass || recovery)
+			controls = append(controls, code || passkey || pass || recovery || remembered)
 		}
 		switch g.Strength {
 		case MFAStrength:
 			controls = append(controls, code || passkey || pass || recovery)
 		case PhishingResistantStrength:
 			controls = append(controls, passkey)
+		case "keys of one model":
+			p, _ := f.Proofs.Latest(mfa.Passkey)
+			controls = append(controls, passkey && p.Model == modelA)
 		case "codes":
 			controls = append(controls, code)
 		}

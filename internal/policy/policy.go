@@ -19,7 +19,7 @@ type Action uint8
 // The actions.
 const (
 	Block        Action = iota // there is nothing that the user could prove here and now
-	Authenticate               // the password must be proven again
+	Authenticate               // the password must be proven again, or a passkey in its place
 	Verify                     // a second factor must be proven
 	Register                   // a factor must be registered
 	AcceptTerms                // terms of use must be accepted
@@ -61,6 +61,7 @@ const (
 	PolicySatisfied      Reason = "policy_satisfied"
 	PolicyBlocks         Reason = "policy_blocks"
 	MFASatisfied         Reason = "mfa_satisfied"
+	BrowserRemembered    Reason = "remembered_browser" // which is enough
 	MFARequired          Reason = "mfa_required"
 	StrengthUnreachable  Reason = "authentication_strength_not_registered"
 	SignInFrequencyOver  Reason = "sign_in_frequency"
@@ -89,7 +90,8 @@ type Decision struct {
 	// Needs is what would let the user register, where that was denied.
 	Needs Need
 
-	// Methods are those of which one must be proven next, with Verify, or registered, with Register.
+	// Methods are those of which one must be proven next, with Verify, or registered, with Register. With Authenticate they are the
+	// password alone, where nothing can stand in its place; else none.
 	Methods Methods
 
 	// Terms are those that must be accepted, with AcceptTerms.
@@ -97,6 +99,13 @@ type Decision struct {
 
 	// MFA says that a second factor was demanded, whether or not it has been proven.
 	MFA bool
+
+	// RememberBrowser is for how long this browser may be remembered if its owner wants that and proves a second factor now, with
+	// Verify. Zero: not at all.
+	RememberBrowser time.Duration
+
+	// Stay is for how long the person may stay signed in if he wants to; zero: as long as every session lasts. See Offers.
+	Stay time.Duration
 
 	// Persistent says whether the session outlives the browser.
 	Persistent Persistence
@@ -115,7 +124,20 @@ func (s *Set) Explain(f *Facts) (Decision, []Result) {
 	return s.decide(f, results), results
 }
 
+// withModels adds to what he could prove what his security keys are.
+func (s *Set) withModels(f *Facts) *Facts {
+	if len(s.models) == 0 || len(f.Models) == 0 {
+		return f
+	}
+	with := *f
+	for _, model := range f.Models {
+		with.Methods |= s.modelBits(model)
+	}
+	return &with
+}
+
 func (s *Set) decide(f *Facts, results []Result) Decision {
+	f = s.couldProve(s.withModels(f))
 	if refused := refusal(f); refused != "" {
 		s.notAsked(results)
 		return Decision{Action: Block, Reason: refused}
@@ -133,6 +155,7 @@ func (s *Set) decide(f *Facts, results []Result) Decision {
 		out = s.conditional(&again, results)
 		d = s.settle(&again, &out)
 	}
+	d.Stay = s.stay(f, &out)
 	d.Persistent, d.PasswordSince, d.SecondSince = out.persistent, out.password, out.second
 	return d
 }
@@ -140,7 +163,7 @@ func (s *Set) decide(f *Facts, results []Result) Decision {
 // refusal says why somebody is refused whatever the policies say; empty: he isn't.
 func refusal(f *Facts) Reason {
 	switch {
-	case f.User == nil || !f.Proofs.Has(mfa.Password):
+	case f.User == nil || !begun(f.Proofs, time.Time{}), Legacy(f.Client.App) && !f.Proofs.Has(mfa.Password):
 		return NothingProven
 	case f.User.Disabled:
 		return UserDisabled
@@ -164,11 +187,12 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 		}
 		return d
 	}
-	if out.have&passwordSet == 0 {
+	if !begun(f.Proofs, out.password) {
 		d.Action, d.Reason = Authenticate, SignInFrequencyOver
 		return d
 	}
 	var graceEnds time.Time
+	remember := s.rememberFor(f)
 	switch {
 	case !s.Defaults.Off:
 		d.MFA, d.Policy = true, nil
@@ -179,6 +203,8 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 	case out.demandsMFA == nil:
 		if demanded, ends := s.perUser(f); demanded {
 			d.MFA, graceEnds = true, ends
+			out.have = out.have&^rememberedSet | s.rememberedByOwn(f, out)
+			remember = s.rememberByOwn()
 			if !s.perUserCombinations().meets(out.have) {
 				out.unmet.mfa = append(out.unmet.mfa, s.perUserCombinations())
 			}
@@ -189,7 +215,9 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 			d.Policy = out.unmet.mfaBy
 		}
 		if f.Registered || !f.Now.Before(graceEnds) {
-			s.askMFA(f, out, &d)
+			if s.askMFA(f, out, &d); d.Action == Verify {
+				d.RememberBrowser = rememberable(f, out, remember)
+			}
 			return d
 		}
 		d.Action, d.Reason, d.GraceEnds = Allow, InGrace, graceEnds
@@ -212,6 +240,8 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 	case out.have&secondFactors&^recoverySet != 0:
 		d.Reason = MFASatisfied
 		d.Offer = !f.Registered && out.have&(passSet|passOnceSet) != 0
+	case out.have&rememberedSet != 0 && d.MFA:
+		d.Reason = BrowserRemembered
 	case out.applied:
 		d.Reason = PolicySatisfied
 	case len(s.policies) > 0:
@@ -229,13 +259,21 @@ func (s *Set) settle(f *Facts, out *outcome) Decision {
 // one that he may have lost.
 func recovering(ps mfa.Proofs) bool {
 	code, ok := ps.Latest(mfa.RecoveryCode)
-	return ok && proven(ps, code.At, code.At)&secondFactors&^recoverySet == 0
+	if !ok {
+		return false
+	}
+	for _, p := range ps {
+		if !p.At.Before(code.At) && MethodsOf(p.Method, p.Reusable)&secondFactors&^recoverySet != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // reachable says whether the person could meet a requirement with what he has, or could register for it.
 func (s *Set) reachable(f *Facts, need combinations, have Methods) bool {
 	have |= passwordSet // it can be proven again
-	if need.missing(have, f.Methods) != 0 {
+	if need.meets(have) || need.missing(have, f.Methods) != 0 {
 		return true
 	}
 	if need.missing(have, f.Methods|s.newMethods()) == 0 {
@@ -257,9 +295,28 @@ func (s *Set) newMethods() (ms Methods) {
 		return totpSet
 	}
 	for _, m := range s.Registrable {
+		if !s.Registers(m) {
+			continue
+		}
 		ms |= MethodsOf(m, false)
+		if m == mfa.Passkey && len(s.models) > 0 {
+			ms |= modelSets
+		}
 	}
 	return ms
+}
+
+// Registers says whether a method that can be registered may be: codes that are sent, while security defaults are off.
+func (s *Set) Registers(m mfa.Method) bool { return s.Defaults.Off || MethodsOf(m, false)&sentSet == 0 }
+
+// couldProve takes out of the facts the methods whose codes can't be sent.
+func (s *Set) couldProve(f *Facts) *Facts {
+	if f.Methods&sentSet&^s.usable == 0 {
+		return f
+	}
+	without := *f
+	without.Methods &^= sentSet &^ s.usable
+	return &without
 }
 
 // askMFA says how the person gets to what is demanded: by proving what he has, by registering what he lacks, or not at all.
@@ -267,20 +324,26 @@ func (s *Set) askMFA(f *Facts, out *outcome, d *Decision) {
 	d.Reason = MFARequired
 	var ways, fresh choice
 	lacking := false
+	with := out.have | passwordSet // who has come with a passkey can still say his password
 	for _, need := range out.unmet.mfa {
 		missing := need.missing(out.have, f.Methods)
 		switch {
-		case missing == 0 && need.missing(out.have, f.Methods|s.newMethods()) == 0:
+		case missing == 0 && need.meets(with):
+		case missing == 0 && need.missing(with, f.Methods|s.newMethods()) == 0:
 			d.Action, d.Reason = Block, StrengthUnreachable
 			return
+		case missing == 0 && need.missing(with, f.Methods) != 0:
+			ways.add(need.missing(with, f.Methods))
 		case missing == 0:
 			lacking = true
-			fresh.add(need.missing(out.have|passwordSet, f.Methods|s.newMethods()) & s.newMethods())
+			fresh.add(need.missing(with, f.Methods|s.newMethods()) & s.newMethods())
 		default:
 			ways.add(missing)
 		}
 	}
 	switch {
+	case !lacking && !ways.begun:
+		d.Action, d.Methods = Authenticate, passwordSet
 	case !lacking:
 		d.Action, d.Methods = Verify, ways.methods()
 	case f.Registered && out.have&secondFactors == 0:

@@ -87,7 +87,7 @@ func (d dice) policy(name string) Policy {
 	} else {
 		g.Any = d.one(2)
 		g.MFA = d.one(2)
-		g.Strength = pick(d, "", "", MFAStrength, "codes", PhishingResistantStrength)
+		g.Strength = pick(d, "", "", MFAStrength, "codes", PhishingResistantStrength, "keys of one model")
 		g.CompliantDevice, g.DomainJoinedDevice = d.one(4), d.one(6)
 		g.Terms = some(d, 1, "house rules")
 	}
@@ -118,6 +118,10 @@ func (d dice) model() Model {
 		if d.one(2) {
 			m.PerUser.TrustedRanges = office.Ranges
 		}
+	}
+	if d.one(2) {
+		m.Remember.Browser = 30 * day
+		m.PerUser.RememberBrowser = pick(d, 0, 14*day, 60*day)
 	}
 	if d.one(4) {
 		m.Registration = Registration{From: office.Ranges, RequirePass: d.one(2)}
@@ -152,12 +156,19 @@ func (d dice) facts() *Facts {
 	if d.one(4) {
 		f.Methods |= pick(d, passOnceSet, passSet)
 	}
+	if f.Methods&passkeySet != 0 {
+		f.Models = some(d, 2, modelA, modelB)
+	}
 	for _, method := range append(some(d, 2, mfa.TOTP, mfa.TOTP, mfa.Passkey, mfa.TemporaryAccessPass, mfa.RecoveryCode), mfa.Password) {
-		if method == mfa.Password && d.one(40) {
+		if method == mfa.Password && d.one(6) {
 			continue
 		}
 		age := pick(d, 0, time.Minute, 6*time.Minute, time.Hour, 2*time.Hour, 5*time.Hour, 2*day)
-		f.Proofs = f.Proofs.With(mfa.Proof{Method: method, At: now.Add(-age), Reusable: d.one(2)})
+		f.Proofs = f.Proofs.With(mfa.Proof{Method: method, At: now.Add(-age), Reusable: d.one(2), Model: map[bool]string{true: pick(d, modelA, modelA, modelB, "")}[method == mfa.Passkey]})
+	}
+	if d.one(4) {
+		age := pick(d, 0, 4*time.Minute, 3*time.Hour, 2*day, 20*day, 40*day, -time.Minute)
+		f.Proofs = f.Proofs.With(mfa.Proof{Method: mfa.RememberedBrowser, At: now.Add(-age), Of: pick(d, mfa.TOTP, mfa.Passkey, "")})
 	}
 	if d.one(2) {
 		f.Terms = map[string]mfa.Acceptance{"house rules": {Version: pick(d, 2, 3)}}
@@ -354,9 +365,12 @@ func TestAFactThatIsMissingHelpsNobody(t *testing.T) {
 		case 3:
 			less.Client.App = ""
 		}
-		if Legacy(f.Client.App) && f.Proofs.Has(mfa.Password) {
+		if Legacy(f.Client.App) {
 			// What somebody has proven or shown, he hasn't by such a client.
-			less.Proofs = mfa.Proofs{}.With(mfa.Proof{Method: mfa.Password, At: now})
+			less.Proofs = nil
+			if f.Proofs.Has(mfa.Password) {
+				less.Proofs = less.Proofs.With(mfa.Proof{Method: mfa.Password, At: now})
+			}
 			less.Client.Device, less.Terms = mfa.Device{}, nil
 		}
 		if with, without := set.Decide(f), set.Decide(&less); with.Action != Allow && without.Action == Allow {

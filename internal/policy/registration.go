@@ -58,10 +58,12 @@ func (s *Set) ExplainAction(f *Facts, action UserAction) (Decision, []Result) {
 }
 
 func (s *Set) decideAction(f *Facts, action UserAction, results []Result) Decision {
+	f = s.couldProve(f)
 	if refused := refusal(f); refused != "" {
 		s.notAsked(results)
 		return Decision{Action: Block, Reason: refused}
 	}
+	f = s.withModels(f)
 	facts := *f
 	facts.Application, facts.UserAction = "", action
 	if len(s.policies) == 0 {
@@ -75,15 +77,26 @@ func (s *Set) decideAction(f *Facts, action UserAction, results []Result) Decisi
 	switch u := &out.unmet; {
 	case out.blocked != nil:
 		d = Decision{Action: Block, Reason: PolicyBlocks, Policy: out.blocked}
-	case out.have&passwordSet == 0:
+	case !begun(f.Proofs, out.password):
 		d.Action, d.Reason = Authenticate, SignInFrequencyOver
 	case len(u.mfa) > 0:
 		d.Action, d.Reason, d.Policy = Verify, MFARequired, u.mfaBy
+		password := true // is all that is lacking
 		for _, need := range u.mfa {
 			d.Methods |= need.missing(out.have, f.Methods)
+			password = password && need.meets(out.have|passwordSet)
 		}
-		if d.Methods == 0 {
-			d.Action = Block
+		switch {
+		case d.Methods != 0:
+		case password:
+			d.Action, d.Methods = Authenticate, passwordSet
+		default:
+			for _, need := range u.mfa {
+				d.Methods |= need.missing(out.have|passwordSet, f.Methods)
+			}
+			if d.Methods == 0 {
+				d.Action = Block
+			}
 		}
 	case u.compliant != nil:
 		d = Decision{Action: Block, Reason: DeviceNotCompliant, Policy: u.compliant, MFA: d.MFA}

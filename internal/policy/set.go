@@ -19,13 +19,18 @@ type Model struct {
 	Defaults     SecurityDefaults
 	Registration Registration
 	PerUser      PerUserMFA
+	Remember     Remembering
 	Policies     []Policy
 	Locations    []NamedLocation
 	Strengths    []Strength // beside the built-in ones
 	Terms        []Terms
 
-	// Registrable are the methods that people can register. Empty: the authenticator app.
+	// Registrable are the methods that people can register. Empty: the authenticator app. Codes that are sent are not among them while
+	// security defaults are on: who has registered his phone before goes on using it.
 	Registrable []mfa.Method
+
+	// Sent are the methods whose codes can be sent, of SMS, Voice and Email. What somebody has registered of the others is no use to him.
+	Sent []mfa.Method
 }
 
 // SecurityDefaults asks every user for a second factor, in every application.
@@ -50,10 +55,12 @@ type Set struct {
 	users  index // by principal
 	target index // by application or user action
 
-	trusted *bart.Lite   // every trusted range; nil: none
-	offices *bart.Lite   // trusted ranges of the per-user setting; nil: none
-	allowed combinations // that the per-user setting accepts; nil: every one
-	enabled bitset       // policies that are enforced
+	trusted *bart.Lite        // every trusted range; nil: none
+	offices *bart.Lite        // trusted ranges of the per-user setting; nil: none
+	models  []map[string]bool // of each strength that names some
+	allowed combinations      // that the per-user setting accepts; nil: every one
+	enabled bitset            // policies that are enforced
+	usable  Methods           // of sentSet: those whose codes can be sent
 
 	// Places of enforced policies that block whatever the client is, and of those that concern all users and that no legacy client meets.
 	blocking, everybody []int
@@ -110,6 +117,9 @@ func New(m Model) (*Set, error) {
 	}
 	s.restrictPerUser()
 	s.compileLegacy()
+	for _, method := range m.Sent {
+		s.usable |= MethodsOf(method, false)
+	}
 	s.needs.Address = s.needs.Address || len(m.Registration.From) > 0
 	return s, errors.Join(c.problems...)
 }
@@ -120,7 +130,7 @@ func (s *Set) restrictPerUser() {
 	if len(s.PerUser.Methods) == 0 {
 		return
 	}
-	allowed := passwordSet | passSet | passOnceSet | recoverySet
+	allowed := passwordSet | passSet | passOnceSet | recoverySet | rememberedSet // of this see rememberedByOwn
 	for _, method := range s.PerUser.Methods {
 		allowed |= MethodsOf(method, false) | MethodsOf(method, true)
 	}
@@ -167,12 +177,29 @@ func (c *compiler) names() {
 		if !ok {
 			c.wrong("authentication strength %q: its combinations %q must be made of %s", strength.Name, strength.Combinations, strings.Join(Modes(), ", "))
 		}
+		if len(strength.AAGUIDs) > 0 {
+			sets = c.withModels(strength, sets)
+		}
 		c.strengths[strength.Name] = sets
 	}
 	c.strengths[MFAStrength] = append(c.strengths[MFAStrength], passwordSet|recoverySet) // it leads to registration, see recovering
 	for _, t := range c.set.Terms {
 		c.terms[t.Name] = t
 	}
+}
+
+// withModels has passkeys count only if they are of a strength's models.
+func (c *compiler) withModels(strength Strength, sets combinations) combinations {
+	if len(c.set.models) == MaxModelStrengths {
+		c.wrong("authentication strength %q: at most %d strengths can name models of security keys", strength.Name, MaxModelStrengths)
+		return sets
+	}
+	models := map[string]bool{}
+	for _, aaguid := range strength.AAGUIDs {
+		models[aaguid] = true
+	}
+	c.set.models = append(c.set.models, models)
+	return sets.withModels(1 << (32 + len(c.set.models) - 1))
 }
 
 func (c *compiler) compile(i, words int) {

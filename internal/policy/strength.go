@@ -8,18 +8,29 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 )
 
-// Methods is a set of authentication methods. The zero Methods is empty.
-type Methods uint32
+// Methods is a set of authentication methods. The zero Methods is empty. Above Graph's modes there is a bit for each strength that
+// names models of security keys: a passkey that is of one of these.
+type Methods uint64
 
-// modes are Graph's authenticationMethodModes, and, last, recovery codes, which Entra has none of. The place in this list is
+// MaxModelStrengths is how many strengths can name models.
+const MaxModelStrengths = 32
+
+// modelSets are the bits for models.
+const modelSets = Methods(1<<MaxModelStrengths-1) << 32
+
+// modes are Graph's authenticationMethodModes, and, last, what is no method there: recovery codes and remembered browsers. The place in this list is
 // the bit in a set.
 var modes = []string{
 	"password", "softwareOath", "temporaryAccessPassOneTime", "temporaryAccessPassMultiUse", "fido2", "sms", "voice", "email",
 	"microsoftAuthenticatorPush", "deviceBasedPush", "hardwareOath", "windowsHelloForBusiness", "x509CertificateSingleFactor",
-	"x509CertificateMultiFactor", "federatedSingleFactor", "federatedMultiFactor", "qrCodePin", recoveryMode,
+	"x509CertificateMultiFactor", "federatedSingleFactor", "federatedMultiFactor", "qrCodePin", recoveryMode, rememberedMode,
 }
 
-const recoveryMode = "recoveryCode"
+// Words of our own.
+const (
+	recoveryMode   = "recoveryCode"
+	rememberedMode = "rememberedBrowser"
+)
 
 // The sets of one method that can be proven here.
 const (
@@ -32,11 +43,17 @@ const (
 var (
 	passkeySet  = methodSet("fido2")
 	recoverySet = methodSet(recoveryMode)
+
+	// rememberedSet is not proven, and is none of anybody's methods: see Set.remembered.
+	rememberedSet = methodSet(rememberedMode)
+
+	// sentSet are the methods whose codes are sent.
+	sentSet = methodSet("sms") | methodSet("voice") | methodSet("email")
 )
 
 // Modes lists the words that a combination is made of.
 func Modes() []string {
-	return slices.DeleteFunc(slices.Clone(modes), func(m string) bool { return m == recoveryMode })
+	return slices.DeleteFunc(slices.Clone(modes), func(m string) bool { return m == recoveryMode || m == rememberedMode })
 }
 
 func methodSet(mode string) Methods {
@@ -56,6 +73,12 @@ func MethodsOf(m mfa.Method, reusable bool) Methods {
 		return totpSet
 	case mfa.Passkey:
 		return passkeySet // user verification is required of every one
+	case mfa.SMS:
+		return methodSet("sms")
+	case mfa.Voice:
+		return methodSet("voice")
+	case mfa.Email:
+		return methodSet("email")
 	case mfa.TemporaryAccessPass:
 		if reusable {
 			return passSet
@@ -70,12 +93,37 @@ func MethodsOf(m mfa.Method, reusable bool) Methods {
 // Has says whether the method is in the set.
 func (ms Methods) Has(m mfa.Method) bool {
 	of := MethodsOf(m, false) | MethodsOf(m, true)
+	if m == mfa.Passkey {
+		of |= modelSets
+	}
 	return ms&of != 0
+}
+
+// OfModels says whether passkeys are in the set, and only those of some models.
+func (ms Methods) OfModels() bool { return ms&modelSets != 0 && ms&passkeySet == 0 }
+
+// Serves says whether a passkey of this model (empty: nobody has vouched for any) is in a set that these policies ask for.
+func (s *Set) Serves(ms Methods, model string) bool { return ms&(passkeySet|s.modelBits(model)) != 0 }
+
+// modelBits are those of the strengths that name a model.
+func (s *Set) modelBits(model string) (ms Methods) {
+	if model == "" {
+		return 0
+	}
+	for i, models := range s.models {
+		if models[model] {
+			ms |= 1 << (32 + i)
+		}
+	}
+	return ms
 }
 
 // String writes Graph's words, separated by commas.
 func (ms Methods) String() string {
 	var words []string
+	if ms.OfModels() {
+		ms |= passkeySet
+	}
 	for i, mode := range modes {
 		if ms&(1<<i) != 0 {
 			words = append(words, mode)
@@ -85,26 +133,40 @@ func (ms Methods) String() string {
 }
 
 // proven gives what was proven at password or later, and second factors at second or later.
-func proven(ps mfa.Proofs, password, second time.Time) (ms Methods) {
+func (s *Set) proven(ps mfa.Proofs, password, second time.Time) (ms Methods) {
 	for _, p := range ps {
 		since := second
 		if p.Method == mfa.Password {
 			since = password
 		}
 		if !p.At.Before(since) {
-			ms |= MethodsOf(p.Method, p.Reusable)
+			ms |= MethodsOf(p.Method, p.Reusable) | s.modelBits(p.Model)
 		}
 	}
 	return ms
 }
 
-// secondFactors are all methods but the password.
-const secondFactors = ^passwordSet
+// begun says whether something that begins a sign-in was proven at since or later: a password, or a passkey, which is two factors in
+// one and stands in its place.
+func begun(ps mfa.Proofs, since time.Time) bool {
+	for _, p := range ps {
+		if (p.Method == mfa.Password || p.Method == mfa.Passkey) && !p.At.Before(since) {
+			return true
+		}
+	}
+	return false
+}
+
+// secondFactors are all methods but the password. A remembered browser stands for one and is none.
+var secondFactors = ^(passwordSet | rememberedSet)
 
 // Strength is an authentication strength: combinations of methods, each of which is enough.
 type Strength struct {
 	Name         string
 	Combinations []string // Graph's words joined by commas: password,softwareOath
+
+	// AAGUIDs are the models of security keys that count as fido2, in lower case. Empty: every passkey does.
+	AAGUIDs []string
 }
 
 // The built-in strengths. Each contains the next.
@@ -116,14 +178,14 @@ const (
 
 // BuiltInStrengths are those that nobody has to define. Source: Entra's list of built-in authentication strengths.
 var BuiltInStrengths = []Strength{
-	{MFAStrength, []string{
+	{Name: MFAStrength, Combinations: []string{
 		"windowsHelloForBusiness", "fido2", "x509CertificateMultiFactor", "deviceBasedPush", "temporaryAccessPassOneTime", "temporaryAccessPassMultiUse",
 		"password,microsoftAuthenticatorPush", "password,softwareOath", "password,hardwareOath", "password,sms", "password,voice",
 		"federatedMultiFactor", "microsoftAuthenticatorPush,federatedSingleFactor", "softwareOath,federatedSingleFactor",
 		"hardwareOath,federatedSingleFactor", "sms,federatedSingleFactor", "voice,federatedSingleFactor",
 	}},
-	{PasswordlessStrength, []string{"windowsHelloForBusiness", "fido2", "x509CertificateMultiFactor", "deviceBasedPush"}},
-	{PhishingResistantStrength, []string{"windowsHelloForBusiness", "fido2", "x509CertificateMultiFactor"}},
+	{Name: PasswordlessStrength, Combinations: []string{"windowsHelloForBusiness", "fido2", "x509CertificateMultiFactor", "deviceBasedPush"}},
+	{Name: PhishingResistantStrength, Combinations: []string{"windowsHelloForBusiness", "fido2", "x509CertificateMultiFactor"}},
 }
 
 // combinations are the sets of a strength.
@@ -135,7 +197,7 @@ func compileStrength(s Strength) (sets combinations, ok bool) {
 		var set Methods
 		for word := range strings.SplitSeq(text, ",") {
 			bit := methodSet(strings.TrimSpace(word))
-			if bit == 0 || bit == recoverySet {
+			if bit == 0 || bit == recoverySet || bit == rememberedSet {
 				return nil, false
 			}
 			set |= bit
@@ -143,6 +205,17 @@ func compileStrength(s Strength) (sets combinations, ok bool) {
 		sets = append(sets, set)
 	}
 	return sets, len(sets) > 0
+}
+
+// withModels has a passkey count only if it is of the models that stand for a bit.
+func (cs combinations) withModels(bit Methods) combinations {
+	out := slices.Clone(cs)
+	for i, c := range out {
+		if c&passkeySet != 0 {
+			out[i] = c&^passkeySet | bit
+		}
+	}
+	return out
 }
 
 // meets says whether what was proven holds one of the combinations.
@@ -165,9 +238,9 @@ func (cs combinations) missing(proven, could Methods) (ms Methods) {
 	return ms
 }
 
-// mfaCombinations is what the control "mfa" takes: the strength of that name, and recovery codes and mail codes, which are not among its
-// combinations in Entra.
+// mfaCombinations is what the control "mfa" takes: the strength of that name, and what is not among its combinations in Entra: recovery
+// codes, mail codes, and the claim that a remembered browser makes.
 var mfaCombinations = func() combinations {
 	sets, _ := compileStrength(BuiltInStrengths[0])
-	return append(sets, passwordSet|recoverySet, passwordSet|methodSet("email"))
+	return append(sets, passwordSet|recoverySet, passwordSet|methodSet("email"), passwordSet|rememberedSet)
 }()

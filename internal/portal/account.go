@@ -3,13 +3,13 @@ package portal
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/platform"
-	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 )
 
@@ -18,15 +18,20 @@ type accountPage struct {
 	Session   string
 	Factors   []mfa.Credential
 	Removable bool
+	Fixed     string // id of the factor that the directory says
 	MayAdd    bool
 	CodesLeft int
 	FewCodes  bool
 	Upstreams []signin.UpstreamApplication
 	Sessions  []sessionRow
+	Browsers  []browserRow
+	Activity  []activityRow
 
 	ShowAppPasswords bool // there are some, or may be
 	AppPasswords     []appPasswordRow
 	MayMake          bool // one more
+
+	Accepted, Unknown string // what the browser is told of passkeys that are good, and of one that is gone
 }
 
 type appPasswordRow struct {
@@ -37,6 +42,7 @@ type appPasswordRow struct {
 type sessionRow struct {
 	ID, Browser, Address, Applications string
 	Created, Seen                      time.Time
+	Until                              time.Time // zero: its owner has not chosen to stay signed in
 	This                               bool
 }
 
@@ -51,14 +57,20 @@ func (v *visit) getAccount() {
 			pg.Notice = pg.T("account.confirmed")
 		case query.Has("removed"):
 			pg.Notice = pg.T("account.removed")
+		case query.Has("renamed"):
+			pg.Notice = pg.T("account.renamed")
 		case query.Has("ended"):
 			pg.Notice = pg.T("account.ended")
 		case query.Has("stored"):
 			pg.Notice = pg.T("upstream.stored")
-		case query.Has("forgotten"):
+		case query.Has("taken_back"):
 			pg.Notice = pg.T("upstream.forgotten")
 		case query.Has("revoked"):
 			pg.Notice = pg.T("account.revoked")
+		case query.Has("forgotten"):
+			pg.Notice = pg.T("account.forgotten")
+		case query.Has("forgotten_all"):
+			pg.Notice = pg.T("account.forgotten_all")
 		}
 	})
 }
@@ -75,7 +87,7 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 		v.advance(st)
 		return
 	}
-	overview, err := v.Service.Overview(ctx, st, v.f.Now)
+	overview, err := v.Service.Overview(ctx, v.client, st)
 	if v.failed(err) {
 		return
 	}
@@ -86,7 +98,7 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 		page: pg, Session: st.Current.Session.ID, Factors: overview.Factors, Removable: len(overview.Factors) > 1,
 		MayAdd:    len(overview.Factors) > 0 || st.Decision.Offer,
 		CodesLeft: overview.RecoveryCodes, FewCodes: overview.RecoveryCodes <= fewCodes,
-		Upstreams: v.Service.UpstreamApplications(st),
+		Upstreams: v.Service.UpstreamApplications(st), Accepted: acceptedPasskeys(overview.Accepted),
 	}
 	data.MayMake = len(overview.Takers) > 0 && len(overview.Factors) > 0
 	data.ShowAppPasswords = data.MayMake || len(overview.AppPasswords) > 0
@@ -95,19 +107,32 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 		shown.Expires, shown.LastUsed = p.Expires.UTC(), p.LastUsed.UTC()
 		data.AppPasswords = append(data.AppPasswords, shown)
 	}
+	if gone := v.Returns.openRemoved(v.r.URL.Query().Get("removed"), v.f.Host, data.Session, v.f.Now); !slices.Contains(overview.Accepted.IDs, gone) {
+		data.Unknown = v.unknownPasskey(gone)
+	}
+	if st.User.Phone != "" {
+		data.Fixed = account.DirectoryPhone
+	}
 	for _, s := range overview.Sessions {
 		row := sessionRow{
 			ID: s.ID, Browser: browserName(pg, s.UserAgent), Applications: strings.Join(s.Applications, ", "),
 			Created: s.Created.UTC(), Seen: s.Seen.UTC(), This: s.ID == st.Current.Session.ID,
 		}
 		if s.Address.IsValid() {
-			row.Address = s.Address.String()
+			row.Address = v.place(pg, s.Address)
+		}
+		if s.Stay > 0 {
+			row.Until = s.Expires.UTC()
 		}
 		if row.This {
 			data.Sessions = append([]sessionRow{row}, data.Sessions...)
 		} else {
 			data.Sessions = append(data.Sessions, row)
 		}
+	}
+	data.Browsers = v.browserRows(pg, overview.Browsers)
+	if data.Activity, err = v.activityRows(pg, st); v.failed(err) {
+		return
 	}
 	prepare(pg)
 	v.render(v.w, pg, status, "account", data)
@@ -129,8 +154,10 @@ func (v *visit) postAccount() {
 	ctx, id := v.r.Context(), v.form("session")
 	switch v.form("action") {
 	case "remove":
-		cookies, err := v.Service.RemoveFactor(ctx, v.client, id, v.form("id"))
-		v.changed(cookies, err, func() { v.redirect(prefix + "account?removed") })
+		v.removeFactor(id)
+	case "rename":
+		err := v.Service.RenameFactor(ctx, v.client, id, v.form("id"), v.form("name"))
+		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?renamed") })
 	case "recovery":
 		cookies, codes, err := v.Service.NewRecoveryCodes(ctx, v.client, id)
 		v.changed(cookies, err, func() {
@@ -144,7 +171,7 @@ func (v *visit) postAccount() {
 		})
 	case "forget-upstream":
 		cookies, err := v.Service.RemoveUpstream(ctx, v.client, id, v.form("id"))
-		v.upstreamChanged(cookies, err, "forgotten")
+		v.upstreamChanged(cookies, err, "taken_back")
 	case "revoke":
 		err := v.Service.RevokeAppPassword(ctx, v.client, v.form("id"))
 		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?revoked") })
@@ -154,11 +181,11 @@ func (v *visit) postAccount() {
 	case "everywhere":
 		err := v.Service.SignOutEverywhere(ctx, v.client)
 		v.changed(signin.Cookies{}, err, func() {
-			http.SetCookie(v.w, session.NewCookie(session.CookieName, "", v.f.HTTPS, -1))
+			v.forgetSession()
 			v.signedOut("signedout.everywhere")
 		})
 	default:
-		v.redirect(prefix + "account")
+		v.postRemembered()
 	}
 }
 

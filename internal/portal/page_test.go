@@ -116,20 +116,44 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 		pages[template] = w
 	}
 	signIn := newPage("signin.title")
-	render("signin", signInPage{signIn, value}, signIn)
+	invitation := signin.Invitation{Options: value, Token: value, Browser: value}
+	render("signin", signInPage{signIn, value, invitation, value}, signIn)
+	offer := newPage("offer.title")
+	render("offer", offerPage{offer, value}, offer)
 	verify := newPage("verify.title")
 	render("verify", verifyPage{
 		page: verify, Session: value, Method: mfa.Method(value), Purpose: value, Lead: "verify.totp.lead", Label: "verify.totp.label", Numeric: true,
-		Others: []way{{prefix + "verify?" + url.Values{"t": {value}}.Encode(), "verify.recovery_code.way"}}, Back: true,
+		Boxes: boxes{30, 1, true, false}, Others: []way{{prefix + "verify?" + url.Values{"t": {value}}.Encode(), "verify.recovery_code.way"}}, Back: true,
 	}, verify)
 	for name, options := range map[string]string{"verify-passkey": "", "verify-asked": value} {
 		verify := newPage("verify.title")
 		w := httptest.NewRecorder()
-		p.render(w, verify, http.StatusOK, "verify", verifyPage{page: verify, Session: value, Method: mfa.Passkey, Purpose: value, Lead: "verify.passkey.lead", Label: "verify.passkey.label", Passkey: true, Options: options})
+		p.render(w, verify, http.StatusOK, "verify", verifyPage{page: verify, Session: value, Method: mfa.Passkey, Purpose: value, Lead: "verify.passkey.lead", Label: "verify.passkey.label", Passkey: true, Options: options, Boxes: boxes{1, 30, false, true}})
 		pages[name] = w
 	}
+	for _, method := range []mfa.Method{mfa.SMS, mfa.Voice, mfa.Email} {
+		name := string(method)
+		renderAs := func(as, template string, data any, pg *page) {
+			w := httptest.NewRecorder()
+			p.render(w, pg, http.StatusOK, template, data)
+			pages[as] = w
+		}
+		for state, part := range map[string]sentPart{
+			"asks":   {Sends: true, Destinations: []mfa.Credential{{ID: value, Name: value}, {ID: value, Name: value}}},
+			"sent":   {Sends: true, Sent: value, Destinations: []mfa.Credential{{ID: value, Name: value}}},
+			"nobody": {Sends: true},
+		} {
+			verify := newPage("verify.title")
+			renderAs("verify-"+name+"-"+state, "verify", verifyPage{page: verify, Session: value, Method: method, Purpose: value, Lead: "verify." + name + ".lead", Label: "verify." + name + ".label", Numeric: true, sentPart: part}, verify)
+		}
+		where := newPage("address.title_phone")
+		where.wrong("to", value)
+		renderAs("address-"+name, "address", addressPage{where, value, method, "address." + name, value}, where)
+		typed := newPage("sent.title")
+		renderAs("sent-"+name, "sent", sentPage{typed, value, method, value}, typed)
+	}
 	register := newPage("register.title")
-	render("register", registerPage{page: register, Session: value, Lead: "register.lead", Days: 3, Postpone: true, Found: true, Back: true, Passkey: true, App: true}, register)
+	render("register", registerPage{page: register, Session: value, Lead: "register.lead", Days: 3, Postpone: true, Found: true, Back: true, Passkey: true, App: true, Sent: []mfa.Method{mfa.SMS, mfa.Voice, mfa.Email}}, register)
 	app := newPage("app.title")
 	render("app", appPage{page: app, Session: value, QR: qr, URI: "otpauth://totp/x", Key: value}, app)
 	passkey := newPage("passkey.title")
@@ -138,12 +162,20 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 	render("codes", codesPage{codes, value, "codes.lead", []string{value, value}}, codes)
 	account := newPage("account.title")
 	render("account", accountPage{
-		page: account, Session: value, Removable: true, MayAdd: true, CodesLeft: 2, FewCodes: true,
-		Factors:   []mfa.Credential{{ID: value, Added: now}, {ID: value, Method: mfa.Passkey, Name: value, Added: now, LastUsed: now}},
+		page: account, Session: value, Accepted: value, Unknown: value, Removable: true, MayAdd: true, CodesLeft: 2, FewCodes: true,
+		Factors:   []mfa.Credential{{ID: value, Added: now}, {ID: value, Method: mfa.Passkey, Name: value, Added: now, LastUsed: now}, {ID: "directory", Method: mfa.SMS, Name: value, Added: now}, {ID: value, Method: mfa.Voice, Name: value, Added: now}, {ID: value, Method: mfa.Email, Name: value, Added: now}},
+		Fixed:     "directory",
 		Upstreams: []signin.UpstreamApplication{{Name: value, Wanted: true}, {Name: value, Wanted: true, Stored: now}, {Name: value, Stored: now}},
 		Sessions: []sessionRow{
 			{ID: value, Browser: value, Address: value, Applications: value, Created: now, Seen: now, This: true},
-			{ID: value, Browser: browserName(account, value), Address: value, Applications: value, Created: now, Seen: now},
+			{ID: value, Browser: browserName(account, value), Address: value, Applications: value, Created: now, Seen: now, Until: now},
+		},
+		Browsers: []browserRow{
+			{ID: value, Browser: value, Host: value, Added: now, LastUsed: now, Until: now, This: true}, {ID: value, Browser: browserName(account, value), Host: value, Added: now, Until: now},
+		},
+		Activity: []activityRow{
+			{ID: value, Application: value, Browser: value, Place: value, Result: "account.activity_success", Remembered: true, At: now},
+			{ID: value, Browser: value, Result: "account.activity_refused", At: now},
 		},
 		ShowAppPasswords: true, MayMake: true,
 		AppPasswords: []appPasswordRow{
@@ -160,6 +192,8 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 	render("apppassword", form, appPassword)
 	made := newPage("apppassword.made_title")
 	render("apppassword_made", appPasswordMadePage{made, value, value, value, now}, made)
+	stay := newPage("stay.title")
+	render("stay", stayPage{stay, value, boxes{Stay: 30}}, stay)
 	terms := newPage("terms.title")
 	text, err := NewTerms(policy.Terms{Name: value, Version: 3}, []byte("# ⟦Heading⟧\n\n"+value))
 	if err != nil {
@@ -175,8 +209,8 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 	pages["message"] = w
 
 	templates, err := fs.Glob(templateFiles, "templates/*.html")
-	if err != nil || len(pages) != len(templates)-1+2 {
-		t.Fatalf("%d pages of %d templates, one of which is the layout, and one makes three: %v", len(pages), len(templates), err)
+	if err != nil || len(pages) != len(templates)-4+2+5*3 {
+		t.Fatalf("%d pages of %d templates, of which one is the layout, one holds parts of the account page, one makes two more, and two are for codes that are sent: %v", len(pages), len(templates), err)
 	}
 	for name, w := range pages {
 		if w.Code != http.StatusOK || strings.Contains(w.Body.String(), "ZgotmplZ") || !strings.HasSuffix(strings.TrimSpace(w.Body.String()), "</html>") {

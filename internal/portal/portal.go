@@ -151,6 +151,7 @@ func routes() map[string]route {
 		"signin":       {(*visit).getSignIn, (*visit).postSignIn},
 		"verify":       {(*visit).getVerify, (*visit).postVerify},
 		"register":     {(*visit).getRegister, (*visit).postRegister},
+		"stay":         {(*visit).getStay, (*visit).postStay},
 		"terms":        {(*visit).getTerms, (*visit).postTerms},
 		"account":      {(*visit).getAccount, (*visit).postAccount},
 		"app-password": {(*visit).getAppPassword, (*visit).postAppPassword},
@@ -170,6 +171,9 @@ type visit struct {
 	client signin.Client
 	to     Return // where the browser is going
 	token  string // the same, sealed again
+
+	stands  signin.State // where the person stands, for a sign-in page; zero: nobody knows
+	unknown string       // id of a passkey that the browser may forget
 }
 
 // open reads where the browser is going, and who it is.
@@ -181,9 +185,13 @@ func (v *visit) open(token string) {
 	v.token = v.Returns.Seal(v.to, v.f.Host, v.f.Now)
 	v.client = signin.Client{
 		Host: v.f.Host, Origin: v.f.Origin, Application: v.to.Application, Client: v.f.Client, UserAgent: v.r.UserAgent(), Hint: v.r.Header.Get("Sec-Ch-Ua-Platform"),
-		Session:   session.CookieValue(v.r, session.CookieName, v.f.HTTPS),
-		Browser:   session.CookieValue(v.r, session.BrowserCookieName, v.f.HTTPS),
-		Reference: v.f.Reference, Now: v.f.Now,
+		Session:    session.CookieValue(v.r, session.CookieName, v.f.HTTPS),
+		Browser:    session.CookieValue(v.r, session.BrowserCookieName, v.f.HTTPS),
+		Binding:    session.CookieValue(v.r, session.BindingCookieName, v.f.HTTPS),
+		Asks:       v.wishes(),
+		Remembered: session.CookieValue(v.r, session.RememberedCookieName, v.f.HTTPS),
+		Reference:  v.f.Reference, Now: v.f.Now,
+		Language: session.CookieValue(v.r, session.LanguageCookieName, v.f.HTTPS), Wishes: v.r.Header.Get("Accept-Language"),
 	}
 }
 
@@ -212,6 +220,9 @@ func (v *visit) setCookies(c signin.Cookies) {
 	}
 	if c.Browser != "" {
 		http.SetCookie(v.w, session.NewCookie(session.BrowserCookieName, c.Browser, v.f.HTTPS, int(signin.KnownFor/time.Second)))
+	}
+	if c.Remembered != "" {
+		http.SetCookie(v.w, session.NewCookie(session.RememberedCookieName, c.Remembered, v.f.HTTPS, int(c.Remember/time.Second)))
 	}
 }
 

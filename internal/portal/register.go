@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"cmp"
 	"errors"
 	"html/template"
 	"net/http"
@@ -23,6 +24,7 @@ type registerPage struct {
 	Back     bool // comes from the account page
 
 	Passkey, App bool // may be registered
+	Sent         []mfa.Method
 }
 
 type passkeyPage struct {
@@ -49,7 +51,12 @@ type codesPage struct {
 
 func (v *visit) getRegister() {
 	st, challenge, err := v.Service.Registration(v.r.Context(), v.client)
-	choose := v.r.URL.Query().Get("page") == "choose"
+	asked := v.r.URL.Query().Get("page")
+	choose := asked == "choose"
+	if m := mfa.Method(asked); isSent(m) && (err == nil || errors.Is(err, signin.ErrStep)) && st.Registers() && slices.Contains(v.Service.Registrable(v.client, st), m) {
+		v.showAddress(st, m, http.StatusOK, func(*page) {})
+		return
+	}
 	if errors.Is(err, signin.ErrStep) {
 		if !choose && st.Step == signin.Done && st.Account.Registered() {
 			// He has finished, and has come back by the browser's button.
@@ -66,11 +73,19 @@ func (v *visit) getRegister() {
 		v.showRegister(st, http.StatusOK, func(*page) {})
 		return
 	}
-	if challenge.Method == mfa.Passkey {
-		v.showPasskey(st, challenge)
-		return
+	v.showChallenge(st, challenge, http.StatusOK, func(*page) {})
+}
+
+// showChallenge shows the page of a registration that has begun.
+func (v *visit) showChallenge(st signin.State, ch mfa.Challenge, status int, prepare func(*page)) {
+	switch {
+	case ch.Method == mfa.Passkey:
+		v.showPasskey(st, ch)
+	case isSent(ch.Method):
+		v.showSent(st, ch, status, prepare)
+	default:
+		v.showApp(st, ch, status, prepare)
 	}
-	v.showApp(st, challenge, http.StatusOK, func(*page) {})
 }
 
 // needs are the texts that say what somebody lacks who may not register.
@@ -98,9 +113,12 @@ func (v *visit) showRegister(st signin.State, status int, prepare func(*page)) {
 		page: pg, Session: st.Current.Session.ID, Lead: "register.lead",
 		Passkey: slices.Contains(methods, mfa.Passkey), App: slices.Contains(methods, mfa.TOTP),
 	}
+	data.Sent = slices.DeleteFunc(methods, func(m mfa.Method) bool { return !isSent(m) })
 	switch {
 	case st.Decision.Reason == policy.RecoveryUsed:
 		data.Lead, data.Found = "register.lead_replace", true
+	case st.Step == signin.Register && st.Decision.Methods.OfModels():
+		data.Lead = "register.lead_model"
 	case st.Account.Registered() && st.Step == signin.Register:
 		data.Lead = "register.lead_stronger"
 	case st.Account.Registered():
@@ -151,6 +169,10 @@ func (v *visit) postRegister() {
 		v.beginRegistration(mfa.TOTP)
 	case "passkey":
 		v.beginRegistration(mfa.Passkey)
+	case "number":
+		v.beginAt(mfa.Method(v.form("method")))
+	case "again":
+		v.sendAgain()
 	case "later":
 		st, err := v.Service.Postpone(v.r.Context(), v.client)
 		if v.failed(err) {
@@ -161,6 +183,8 @@ func (v *visit) postRegister() {
 			return
 		}
 		v.moveOn()
+	case "notnow":
+		v.notNow()
 	case "kept":
 		st, err := v.Service.State(v.r.Context(), v.client)
 		if v.failed(err) {
@@ -180,6 +204,16 @@ func (v *visit) beginRegistration(method mfa.Method) {
 	ctx := v.r.Context()
 	cookies, err := v.Service.BeginRegistration(ctx, v.client, v.form("session"), method)
 	v.setCookies(cookies) // also with an error: the proof may have been spent, and the token be new
+	if err != nil {
+		v.beginFailed(err)
+		return
+	}
+	v.next("register")
+}
+
+// beginFailed says why a registration did not begin, or leads to what is needed first.
+func (v *visit) beginFailed(err error) {
+	ctx := v.r.Context()
 	switch {
 	case errors.Is(err, signin.ErrNotFresh):
 		st, err := v.Service.State(ctx, v.client)
@@ -215,10 +249,7 @@ func (v *visit) beginRegistration(method mfa.Method) {
 		}
 		return
 	}
-	if v.failed(err) {
-		return
-	}
-	v.next("register")
+	v.failed(err)
 }
 
 // passwordFirst asks for the password again, and comes back.
@@ -237,14 +268,14 @@ func (v *visit) finishRegistration() {
 	ctx := v.r.Context()
 	st, cookies, codes, err := v.Service.FinishRegistration(ctx, v.client, v.form("session"), v.form("code"))
 	var wait *throttle.WaitError
-	again := func(status int, prepare func(*page)) {
+	again := func(status int, prepare func(*page, mfa.Method)) {
 		st, challenge, err := v.Service.Registration(ctx, v.client)
 		if errors.Is(err, signin.ErrStep) {
 			v.advance(st)
 			return
 		}
 		if !v.failed(err) {
-			v.showApp(st, challenge, status, prepare)
+			v.showChallenge(st, challenge, status, func(pg *page) { prepare(pg, cmp.Or(challenge.Method, mfa.TOTP)) })
 		}
 	}
 	switch {
@@ -259,14 +290,17 @@ func (v *visit) finishRegistration() {
 		v.showRegister(st, http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("", pg.T("passkey.refused")) })
 		return
 	case errors.Is(err, signin.ErrWrong), errors.Is(err, signin.ErrReplayed):
-		again(http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("code", pg.T("verify.totp.wrong")) })
+		again(http.StatusUnprocessableEntity, func(pg *page, m mfa.Method) { pg.wrong("code", pg.T("verify."+string(m)+".wrong")) })
+		return
+	case errors.Is(err, signin.ErrExpired):
+		again(http.StatusUnprocessableEntity, func(pg *page, _ mfa.Method) { pg.wrong("code", pg.T("sent.expired")) })
 		return
 	case errors.Is(err, signin.ErrTooMany):
 		v.showRegister(st, http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("", pg.T("register.too_many")) })
 		return
 	case errors.As(err, &wait):
 		v.w.Header().Set("Retry-After", retrySeconds(wait, v.f.Now))
-		again(http.StatusTooManyRequests, func(pg *page) { pg.wrong("code", throttled(pg, wait, v.f.Now)) })
+		again(http.StatusTooManyRequests, func(pg *page, _ mfa.Method) { pg.wrong("code", throttled(pg, wait, v.f.Now)) })
 		return
 	}
 	if v.failed(err) {

@@ -15,7 +15,9 @@ import (
 
 type signInPage struct {
 	*page
-	UserName string
+	UserName   string
+	Invitation signin.Invitation // to whoever has a passkey
+	Unknown    string            // what the browser is told of one that is gone; empty: nothing
 }
 
 func (v *visit) getSignIn() {
@@ -26,12 +28,13 @@ func (v *visit) getSignIn() {
 	if v.failed(err) {
 		return
 	}
+	v.stands = st
 	again := st.Step == signin.Password && st.User != nil // he is signed in, and not since so short a time as policy asks for
 	switch {
 	case again, v.r.URL.Query().Get("for") == forChange && st.Step == signin.Done:
 		v.renderSignIn(http.StatusOK, st.User.Name, func(pg *page) {
 			pg.as(st)
-			pg.Notice = pg.T("signin.again")
+			pg.Notice = pg.T(whyAgain(st))
 		})
 	case st.Step == signin.Password:
 		v.renderSignIn(http.StatusOK, "", func(*page) {})
@@ -44,10 +47,33 @@ func (v *visit) renderSignIn(status int, userName string, prepare func(*page)) {
 	pg := v.page("signin.title")
 	pg.Name = "signin"
 	prepare(pg)
-	v.render(v.w, pg, status, "signin", signInPage{pg, userName})
+	var invitation signin.Invitation
+	// A form that comes without our cookie is from no browser that was shown the page. Its answer has no cookies, whoever is named in it.
+	if v.r.Method != http.MethodPost || v.client.Binding != "" {
+		var err error
+		if invitation, err = v.Service.Invite(v.client, v.stands); v.failed(err) {
+			return
+		}
+	}
+	if invitation.Browser != v.client.Binding {
+		http.SetCookie(v.w, session.NewCookie(session.BindingCookieName, invitation.Browser, v.f.HTTPS, 0))
+	}
+	v.render(v.w, pg, status, "signin", signInPage{pg, userName, invitation, v.unknownPasskey(v.unknown)})
+}
+
+// whyAgain says why somebody who is signed in must sign in once more.
+func whyAgain(st signin.State) string {
+	if st.Decision.Methods.Has(mfa.Password) {
+		return "signin.password_needed"
+	}
+	return "signin.again"
 }
 
 func (v *visit) postSignIn() {
+	if v.r.PostForm.Has("invitation") {
+		v.postPasskey()
+		return
+	}
 	name, password := v.form("username"), v.form("password")
 	if name == "" || password == "" {
 		v.renderSignIn(http.StatusUnprocessableEntity, name, func(pg *page) { pg.wrong("username", pg.T("signin.empty")) })
@@ -72,7 +98,7 @@ func (v *visit) postSignIn() {
 		return
 	}
 	v.setCookies(cookies)
-	v.advance(st)
+	v.signedIn(st, cookies)
 }
 
 // refuseSignIn says what is wrong with a user name and a password. Who was signed in still is, and is told once more why he is asked.
@@ -81,12 +107,17 @@ func (v *visit) refuseSignIn(status int, name string, message func(*page) string
 	if v.failed(err) {
 		return
 	}
+	v.stands = st
 	v.renderSignIn(status, shown(name), func(pg *page) {
 		if st.User != nil {
 			pg.as(st)
-			pg.Notice = pg.T("signin.again")
+			pg.Notice = pg.T(whyAgain(st))
 		}
-		pg.wrong("username", message(pg))
+		field := "username"
+		if v.r.PostForm.Has("invitation") {
+			field = "" // nobody has typed anything
+		}
+		pg.wrong(field, message(pg))
 	})
 }
 

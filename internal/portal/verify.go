@@ -25,8 +25,10 @@ type verifyPage struct {
 	Numeric     bool
 	Passkey     bool
 	Options     string // for the browser, when a passkey has been asked for
-	Others      []way
-	Back        bool
+	sentPart
+	Boxes  boxes
+	Others []way
+	Back   bool
 }
 
 type way struct{ URL, Text string }
@@ -53,7 +55,7 @@ func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, s
 		return
 	}
 	if !slices.Contains(ways, method) {
-		method = ways[0]
+		method = v.Service.First(v.client, st, ways)
 	}
 	pg := v.page("verify.title")
 	pg.as(st)
@@ -61,10 +63,15 @@ func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, s
 	data := verifyPage{
 		page: pg, Session: st.Current.Session.ID, Method: method, Purpose: purpose,
 		Lead: "verify." + string(method) + ".lead", Label: "verify." + string(method) + ".label",
-		Numeric: method == mfa.TOTP, Passkey: method == mfa.Passkey, Back: purpose == forChange && st.Step == signin.Done,
+		Numeric: method == mfa.TOTP || isSent(method), Passkey: method == mfa.Passkey, Back: purpose == forChange && st.Step == signin.Done,
 	}
+	data.Boxes = v.boxes(st, method)
 	if method == mfa.Passkey {
 		data.Options = options
+	}
+	var err error
+	if data.sentPart, err = v.sentPart(st, method); v.failed(err) {
+		return
 	}
 	if purpose == forChange {
 		pg.Notice = pg.T("verify.fresh")
@@ -96,6 +103,10 @@ func (v *visit) postVerify() {
 		v.askPasskey(method, purpose)
 		return
 	}
+	if v.form("action") == "send" {
+		v.sendCode(method, purpose)
+		return
+	}
 	field := "code"
 	if method == mfa.Passkey {
 		field = "" // nobody types into it
@@ -112,6 +123,9 @@ func (v *visit) postVerify() {
 		return
 	case errors.Is(err, signin.ErrWrong), errors.Is(err, signin.ErrCloned):
 		v.showVerify(st, method, purpose, http.StatusUnprocessableEntity, "", func(pg *page) { pg.wrong(field, pg.T("verify."+string(method)+".wrong")) })
+		return
+	case errors.Is(err, signin.ErrExpired):
+		v.showVerify(st, method, purpose, http.StatusUnprocessableEntity, "", func(pg *page) { pg.wrong("", pg.T("sent.expired")) })
 		return
 	case errors.Is(err, signin.ErrReplayed):
 		v.showVerify(st, method, purpose, http.StatusUnprocessableEntity, "", func(pg *page) { pg.wrong(field, pg.T("verify.replayed")) })
@@ -141,7 +155,7 @@ func (v *visit) postVerify() {
 		v.redirect(prefix + "account?confirmed")
 		return
 	}
-	v.advance(st)
+	v.finished(st)
 }
 
 // askPasskey shows the page on which the browser asks for a passkey.

@@ -24,6 +24,11 @@ const (
 	CookieName         = "mfa_session"
 	BrowserCookieName  = "mfa_browser"
 	LanguageCookieName = "mfa_language"
+	BindingCookieName  = "mfa_signin" // ties what a passkey answers to the browser that was asked
+	LaterCookieName    = "mfa_later"  // no passkey is offered in this browser
+
+	// RememberedCookieName is of the cookie that stands for a second factor.
+	RememberedCookieName = "mfa_remembered"
 
 	hostPrefix = "__Host-"
 )
@@ -32,6 +37,8 @@ const (
 var CookieNames = []string{
 	hostPrefix + CookieName, hostPrefix + BrowserCookieName, hostPrefix + LanguageCookieName,
 	CookieName, BrowserCookieName, LanguageCookieName,
+	hostPrefix + BindingCookieName, hostPrefix + LaterCookieName, BindingCookieName, LaterCookieName,
+	hostPrefix + RememberedCookieName, RememberedCookieName,
 }
 
 // NewCookie makes one of our cookies. secure says that the browser talks https to this host. A maxAge of zero, in

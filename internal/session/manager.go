@@ -46,6 +46,7 @@ const (
 type Settings struct {
 	Idle     time.Duration // a session ends after so long without activity
 	Lifetime time.Duration // a session ends so long after it began
+	Stay     time.Duration // for how long somebody may stay signed in who wants to, whatever the two above say; zero: nobody does
 	Cache    time.Duration // what was read may be used for so long
 }
 
@@ -132,6 +133,10 @@ type Current struct {
 
 	key  *Key
 	kept *kept
+
+	// Stays says that the session lives on only because its owner wants to stay signed in: others would have ended, by age or without
+	// activity. Whether he still may is for policy to say.
+	Stays bool
 }
 
 // Latest says whether the token is the session's newest. Only that one can be elevated.
@@ -166,21 +171,25 @@ func (m *Manager) load(ctx context.Context, key *Key, host string, now time.Time
 	if err != nil {
 		return Current{}, err
 	}
-	if k.session != nil && k.session.Epoch == k.epoch && m.idle(k, now) {
+	if k.session != nil && k.session.Epoch == k.epoch && k.session.Stay == 0 && m.quiet(k, now) {
 		// Another process may have seen activity that this one hasn't read.
 		if k, err = read(ctx, m.store, key.partition, key.ID); err != nil {
 			return Current{}, err
 		}
 	}
 	s := k.session
-	if s == nil || s.Epoch != k.epoch || s.User != key.User || s.Host != host || !now.Before(s.Expires) || m.idle(k, now) {
+	if s == nil || s.Epoch != k.epoch || s.User != key.User || s.Host != host {
+		return Current{}, ErrEnded
+	}
+	ended, stays := m.ended(k, now)
+	if ended {
 		return Current{}, ErrEnded
 	}
 	proofs, known := s.KnownTo(key.hash, now)
 	if !known {
 		return Current{}, ErrEnded
 	}
-	return Current{s, proofs, key, k}, nil
+	return Current{s, proofs, key, k, stays}, nil
 }
 
 // Again says how the session of an earlier Load is now. The error is ErrEnded, or wraps store.ErrUnavailable. An open
@@ -196,13 +205,41 @@ func (m *Manager) Again(ctx context.Context, c Current, now time.Time) (Current,
 		return Current{}, err
 	}
 	s := k.session
-	if s == nil || s.Epoch != k.epoch || !now.Before(s.Expires) || m.idle(k, now) {
+	if s == nil || s.Epoch != k.epoch {
 		return Current{}, ErrEnded
 	}
-	return Current{s, c.Proofs, c.key, k}, nil
+	ended, stays := m.ended(k, now)
+	if ended {
+		return Current{}, ErrEnded
+	}
+	return Current{s, c.Proofs, c.key, k, stays}, nil
 }
 
-func (m *Manager) idle(k *kept, now time.Time) bool {
+// ended says whether a session has come to its end by age or without activity, and, if it hasn't, whether only its owner's wish to
+// stay signed in has kept it from that.
+func (m *Manager) ended(k *kept, now time.Time) (ended, stays bool) {
+	s := k.session
+	switch age := now.Sub(s.Created); {
+	case !now.Before(s.Expires):
+		return true, false
+	case s.Stay == 0 || s.Pending:
+		return m.quiet(k, now), false
+	case m.quiet(k, now) || age >= m.settings.Lifetime:
+		return age >= m.stay(s), true
+	}
+	return false, false
+}
+
+// stay is for how long the owner of a session may stay signed in as he wants to.
+func (m *Manager) stay(s *mfa.Session) time.Duration { return min(s.Stay, m.settings.Stay) }
+
+// expires is when a session ends that is in use.
+func (m *Manager) expires(s *mfa.Session) time.Time {
+	return s.Created.Add(max(m.settings.Lifetime, m.stay(s)))
+}
+
+// quiet says whether there was no activity for as long as sessions last without.
+func (m *Manager) quiet(k *kept, now time.Time) bool {
 	seen := k.session.Seen
 	if touched := time.Unix(k.touched.Load(), 0); touched.After(seen) {
 		seen = touched
@@ -232,7 +269,7 @@ func (m *Manager) noteActivity(c Current, application string, known bool, now ti
 		s := *c.Session
 		s.Seen = now
 		if s.Pending {
-			s.Pending, s.Expires = false, s.Created.Add(m.settings.Lifetime)
+			s.Pending, s.Expires = false, m.expires(&s)
 		}
 		if !known {
 			s.Applications = append(slices.Clone(s.Applications), application)
@@ -341,7 +378,7 @@ func (m *Manager) Begin(ctx context.Context, b Beginning, now time.Time) (Curren
 	if err != nil {
 		return Current{}, "", fmt.Errorf("sealing session cookie: %w", err)
 	}
-	return Current{s, s.Proofs, key, &kept{session: s, version: version, epoch: s.Epoch}}, cookie, nil
+	return Current{Session: s, Proofs: s.Proofs, key: key, kept: &kept{session: s, version: version, epoch: s.Epoch}}, cookie, nil
 }
 
 // Elevate changes a session, gives it a new token, and returns the cookie value with that. change gets a copy of the
@@ -361,7 +398,7 @@ func (m *Manager) Elevate(ctx context.Context, c Current, now time.Time, change 
 		if s.Pending {
 			return nil
 		}
-		s.Expires = s.Created.Add(m.settings.Lifetime)
+		s.Expires = m.expires(s)
 		return nil
 	})
 	if err != nil {
@@ -394,7 +431,11 @@ func (m *Manager) change(ctx context.Context, c Current, now time.Time, change f
 		if err != nil {
 			return err
 		}
-		if k.session == nil || k.session.Epoch != k.epoch || !now.Before(k.session.Expires) || m.idle(k, now) {
+		if k.session == nil || k.session.Epoch != k.epoch {
+			return ErrEnded
+		}
+		ended, stays := m.ended(k, now)
+		if ended {
 			return ErrEnded
 		}
 		if err := change(k.session); err != nil {
@@ -403,7 +444,7 @@ func (m *Manager) change(ctx context.Context, c Current, now time.Time, change f
 		if k.version, err = m.commit(ctx, k.session, k.version, true); err != nil {
 			return err
 		}
-		changed = Current{k.session, c.Proofs, c.key, k}
+		changed = Current{k.session, c.Proofs, c.key, k, stays}
 		return nil
 	})
 	return changed, err
@@ -472,7 +513,10 @@ func (m *Manager) List(ctx context.Context, user mfa.UserID, now time.Time) ([]*
 	}
 	var sessions []*mfa.Session
 	for _, s := range p.sessions {
-		if s.session.Epoch == p.epoch && now.Before(s.session.Expires) && now.Sub(s.session.Seen) < m.settings.Idle {
+		if s.session.Epoch != p.epoch {
+			continue
+		}
+		if ended, _ := m.ended(&kept{session: s.session}, now); !ended {
 			sessions = append(sessions, s.session)
 		}
 	}

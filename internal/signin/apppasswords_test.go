@@ -141,7 +141,7 @@ func TestTheOwnerRevokesAnAppPasswordWithoutAFreshProof(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		overview, err := b.Overview(f.ctx, b.state(), time.Now())
+		overview, err := b.Overview(f.ctx, b.client(), b.state())
 		if err != nil || len(overview.AppPasswords) != 1 || len(overview.Takers) != 1 || overview.Takers[0] != "mail" {
 			t.Fatalf("%+v, %v", overview, err)
 		}

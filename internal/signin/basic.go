@@ -12,12 +12,12 @@ import (
 
 // Basic judges the user name and the password of a client that can't be asked for more. It is counted like a sign-in from a browser that
 // nobody knows, begins no session, makes no browser known, and writes nothing for the person. The error is one of Password's.
-func (s *Service) Basic(ctx context.Context, r *gate.Request, client mfa.Client, name, password string) (*mfa.User, *account.Account, error) {
+func (s *Service) Basic(ctx context.Context, try gate.Try) (*mfa.User, *account.Account, error) {
 	c := Client{
-		Host: r.Host, Application: r.Application.Name, Client: client, UserAgent: r.UserAgent, Hint: r.Hint, Reference: audit.NewReference(), Now: r.Now,
+		Host: try.Host, Application: try.Application, Client: try.Client, UserAgent: try.UserAgent, Hint: try.Hint, Reference: audit.NewReference(), Now: try.Now,
 	}
 	var a *account.Account
-	user, err := s.judgePassword(ctx, c, name, password, func(user *mfa.User) (err error) {
+	user, err := s.judgePassword(ctx, c, try.Name, try.Password, func(user *mfa.User) (err error) {
 		// He may have been blocked while his password waited for its turn.
 		if a, err = s.Accounts.LoadClosed(ctx, user.ID); err == nil && a.State.Blocked != nil {
 			s.passwordRefused(c, user, "blocked")

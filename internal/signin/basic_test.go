@@ -24,8 +24,7 @@ import (
 // basic sends a password as a legacy client does.
 func (f *fixture) basic(address, name, password string) (*mfa.User, *account.Account, error) {
 	client := mfa.Client{App: policy.OtherClients, Address: netip.MustParseAddr(address)}
-	r := &gate.Request{Application: &gate.Application{Name: "hr"}, Host: "hr.example.com", UserAgent: "git/2.50", Client: client, Now: time.Now()}
-	return f.Basic(f.ctx, r, client, name, password)
+	return f.Basic(f.ctx, gate.Try{Name: name, Password: password, Application: "hr", Host: "hr.example.com", Client: client, UserAgent: "git/2.50", Now: time.Now()})
 }
 
 // update changes somebody's account.

@@ -14,10 +14,14 @@ import (
 // Browsers makes a browser known to the people who have signed in with it. That lets nobody in. It only keeps
 // apart what is counted against them: strangers who guess at a user's password or codes can't lock him out of
 // a browser that is his.
-type Browsers struct{ sealer *seal.Sealer }
+//
+// Apart from that, in a cookie of its own, it keeps the tokens of browsers that stand for a second factor; see remember.go.
+type Browsers struct{ sealer, remembered *seal.Sealer }
 
 // NewBrowsers seals with keys.
-func NewBrowsers(keys *seal.Keyring) *Browsers { return &Browsers{keys.Sealer("known browser")} }
+func NewBrowsers(keys *seal.Keyring) *Browsers {
+	return &Browsers{keys.Sealer("known browser"), keys.Sealer("remembered browser")}
+}
 
 const (
 	// KnownFor is how long a browser stays known after a sign-in.
@@ -37,6 +41,12 @@ type known struct {
 
 	// Factor says that he has proven a second factor in it.
 	Factor bool `json:"f,omitempty"`
+
+	// Method is the second factor that he has chosen last in it. It says which he is asked for first, never which he may use.
+	Method mfa.Method `json:"c,omitempty"`
+
+	// Declined says that he has been asked whether he wants to stay signed in, and doesn't.
+	Declined bool `json:"d,omitempty"`
 }
 
 func (b *Browsers) open(cookie string) []known {
@@ -85,12 +95,25 @@ func (b *Browsers) Lane(cookie string, user *mfa.User, a *account.Account, now t
 
 // Remember gives the cookie value with which the browser is known to the person too, who has proven this in it.
 func (b *Browsers) Remember(cookie string, user *mfa.User, a *account.Account, proofs mfa.Proofs, now time.Time) (string, error) {
+	return b.note(cookie, user, a, now, func(k *known) {
+		var last time.Time
+		for _, p := range proofs {
+			k.Factor = k.Factor || p.Method != mfa.Password && p.Method != mfa.RememberedBrowser
+			if account.Lasting(p.Method) && p.At.After(last) {
+				k.Method, last = p.Method, p.At
+			}
+		}
+	})
+}
+
+// note gives the cookie value with which the browser is known to the person, and something more of both.
+func (b *Browsers) note(cookie string, user *mfa.User, a *account.Account, now time.Time, change func(*known)) (string, error) {
 	k := b.find(cookie, user, a, now)
 	if k.ID == "" {
 		k = known{User: user.ID, Epoch: a.State.Epoch, Mark: user.Mark, ID: account.NewCredentialID()}
 	}
 	k.Since = now.Unix()
-	k.Factor = k.Factor || slices.ContainsFunc(proofs, func(p mfa.Proof) bool { return p.Method != mfa.Password })
+	change(&k)
 	people := slices.DeleteFunc(b.open(cookie), func(old known) bool { return old.User == user.ID })
 	people = append([]known{k}, people...)
 	for {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
@@ -39,7 +41,7 @@ func (s *Service) spend(ctx context.Context, c Client, st State) (State, string,
 // pays says whether a proof could pay for a change of factors. A recovery code pays for replacing what was lost, and for
 // nothing else.
 func (st State) pays(p mfa.Proof, now time.Time) bool {
-	return p.Method != mfa.Password && (p.Method != mfa.RecoveryCode || replacing(st)) && !p.Spent && now.Sub(p.At) <= Fresh
+	return p.Method != mfa.Password && p.Method != mfa.RememberedBrowser && (p.Method != mfa.RecoveryCode || replacing(st)) && !p.Spent && now.Sub(p.At) <= Fresh
 }
 
 // HasFresh says whether the session holds a proof that could pay for a change of factors.
@@ -47,13 +49,13 @@ func (st State) HasFresh(now time.Time) bool {
 	return slices.ContainsFunc(st.Current.Proofs, func(p mfa.Proof) bool { return st.pays(p, now) })
 }
 
-// RemoveFactor removes an authenticator app or a passkey, with a fresh proof. The error is ErrStep, ErrNotFresh, ErrLastFactor, or wraps
+// RemoveFactor removes a factor that the person has registered, with a fresh proof. The error is ErrStep, ErrNotFresh, ErrLastFactor, or wraps
 // store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) RemoveFactor(ctx context.Context, c Client, sessionID, credential string) (Cookies, error) {
-	return s.changeFactors(ctx, c, sessionID, func(a *account.Account) (*audit.Event, error) {
+	return s.changeFactors(ctx, c, sessionID, func(st State, a *account.Account) (*audit.Event, error) {
 		old, ok := a.Credential(credential)
-		if !ok || !account.Lasting(old.Method) {
-			return nil, nil // gone already
+		if !ok || !account.Lasting(old.Method) || fromDirectory(st.User, old) {
+			return nil, nil // gone already, or not his to remove
 		}
 		a.Remove(credential)
 		if !a.Registered() {
@@ -66,7 +68,7 @@ func (s *Service) RemoveFactor(ctx context.Context, c Client, sessionID, credent
 // NewRecoveryCodes replaces the recovery codes, with a fresh proof. Errors are those of RemoveFactor.
 func (s *Service) NewRecoveryCodes(ctx context.Context, c Client, sessionID string) (Cookies, []string, error) {
 	var codes []string
-	cookies, err := s.changeFactors(ctx, c, sessionID, func(a *account.Account) (_ *audit.Event, err error) {
+	cookies, err := s.changeFactors(ctx, c, sessionID, func(_ State, a *account.Account) (_ *audit.Event, err error) {
 		if !a.Registered() {
 			return nil, ErrStep
 		}
@@ -74,6 +76,52 @@ func (s *Service) NewRecoveryCodes(ctx context.Context, c Client, sessionID stri
 		return &audit.Event{Type: audit.RecoveryCodesMade, Method: mfa.RecoveryCode}, err
 	})
 	return cookies, codes, err
+}
+
+// maxName is the length of the longest name of a factor, in characters.
+const maxName = 64
+
+// RenameFactor gives an authenticator app or a passkey another name, which its owner alone sees. It changes nothing that counts, and needs
+// no fresh proof. An empty name leaves it as it is. The error is ErrStep, or wraps store.ErrUnavailable or directory.ErrUnavailable.
+func (s *Service) RenameFactor(ctx context.Context, c Client, sessionID, credential, name string) error {
+	st, err := s.State(ctx, c)
+	if err != nil {
+		return err
+	}
+	if st.Step != Done || st.Current.Session.ID != sessionID {
+		return ErrStep
+	}
+	name = nameOf(name)
+	renamed := false
+	_, err = s.Accounts.Update(ctx, st.User.ID, c.Now, func(a *account.Account) error {
+		if !a.Honors(st.Current.Session) {
+			return ErrStep
+		}
+		old, ok := a.Credential(credential)
+		if renamed = ok && (old.Method == mfa.TOTP || old.Method == mfa.Passkey) && name != "" && old.Name != name; renamed {
+			old.Name = name
+			a.Put(old)
+		}
+		return nil
+	})
+	if err == nil && renamed {
+		s.audit(c, audit.Event{Type: audit.FactorRenamed, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Credential: credential})
+	}
+	return err
+}
+
+// nameOf is a name as it is kept: one line of what can be seen.
+func nameOf(text string) string {
+	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(text, ""))), " ")
+	if runes := []rune(text); len(runes) > maxName {
+		text = strings.TrimSpace(string(runes[:maxName]))
+	}
+	return text
 }
 
 // mayPay says where a signed-in person stands, if policy lets him change what he signs in with. sessionID is that of the session that the
@@ -90,7 +138,7 @@ func (s *Service) mayPay(ctx context.Context, c Client, sessionID string) (State
 }
 
 // changeFactors spends a fresh proof on a change of a signed-in person's factors. Every other session of his ends.
-func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string, change func(*account.Account) (*audit.Event, error)) (Cookies, error) {
+func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string, change func(State, *account.Account) (*audit.Event, error)) (Cookies, error) {
 	st, err := s.mayPay(ctx, c, sessionID)
 	if err != nil {
 		return Cookies{}, err
@@ -105,7 +153,7 @@ func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string,
 			return ErrStep
 		}
 		var err error
-		if event, err = change(a); err != nil || event == nil {
+		if event, err = change(st, a); err != nil || event == nil {
 			return err
 		}
 		a.BeginEpoch(sessionID)

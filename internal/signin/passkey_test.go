@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +23,8 @@ import (
 type keys struct {
 	asked  atomic.Int64
 	judged atomic.Int64
+	model  string // of what is registered next
+	listed int    // credentials of the last question
 }
 
 func (*keys) Method() mfa.Method { return mfa.Passkey }
@@ -47,14 +50,15 @@ func (k *keys) FinishRegistration(state []byte, has []mfa.Credential, answer str
 	if answer != string(state) {
 		return mfa.Credential{}, mfa.ErrWrong
 	}
-	return mfa.Credential{Method: mfa.Passkey, Added: now, RP: "hr.example.com", Data: state}, nil
+	return mfa.Credential{Method: mfa.Passkey, Added: now, RP: "hr.example.com", Model: k.model, Data: state}, nil
 }
 
 func (*keys) Finish([]mfa.Credential, string, time.Time) (mfa.Credential, error) {
 	return mfa.Credential{}, mfa.ErrWrong
 }
 
-func (k *keys) BeginVerification(_ *mfa.User, site mfa.Site, _ []mfa.Credential, now time.Time) (mfa.Challenge, error) {
+func (k *keys) BeginVerification(_ *mfa.User, site mfa.Site, credentials []mfa.Credential, now time.Time) (mfa.Challenge, error) {
+	k.listed = len(credentials)
 	return k.ask(site, now)
 }
 
@@ -69,6 +73,45 @@ func (k *keys) FinishVerification(state []byte, credentials []mfa.Credential, an
 		return mfa.Credential{}, fmt.Errorf("%w: said the test", mfa.ErrCloned)
 	}
 	return mfa.Credential{}, mfa.ErrWrong
+}
+
+// What the fake answers to an invitation is "publicID owner question"; a passkey's public id is the question that it was registered with.
+
+func (k *keys) BeginDiscovery(site mfa.Site, now time.Time) (mfa.Challenge, error) {
+	return k.ask(site, now)
+}
+
+func (*keys) Discovered(answer string) string { id, _, _ := strings.Cut(answer, "|"); return id }
+
+func (k *keys) FinishDiscovery(state []byte, credentials []mfa.Credential, answer string, now time.Time) (mfa.Credential, error) {
+	k.judged.Add(1)
+	id, question, _ := strings.Cut(answer, "|")
+	for _, c := range credentials {
+		if string(c.Data) != id || c.RP != "hr.example.com" {
+			continue
+		}
+		if question == "copy" {
+			return mfa.Credential{}, fmt.Errorf("%w: said the test", mfa.ErrCloned)
+		}
+		if question == string(state) {
+			c.LastUsed = now
+			return c, nil
+		}
+	}
+	return mfa.Credential{}, mfa.ErrWrong
+}
+
+func (*keys) PublicID(c mfa.Credential) string { return string(c.Data) }
+
+func (*keys) Maker(mfa.Credential) string { return "" }
+
+func (*keys) Accepted(credentials []mfa.Credential, rp string) (a mfa.Accepted) {
+	for _, c := range credentials {
+		if c.Method == mfa.Passkey && c.RP == rp {
+			a.RP, a.User, a.IDs = rp, "handle", append(a.IDs, string(c.Data))
+		}
+	}
+	return a
 }
 
 // inWithKeys is in, with passkeys.

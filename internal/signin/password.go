@@ -24,7 +24,7 @@ func (s *Service) Password(ctx context.Context, c Client, name, password string)
 	if err != nil {
 		return State{}, Cookies{}, err
 	}
-	return s.passwordAccepted(ctx, c, user, a)
+	return s.accepted(ctx, c, user, a, s.proven(c, user, a), audit.Event{Type: audit.PasswordAccepted})
 }
 
 // judgePassword judges a user name and a password, and calls accepted if they are right, before the attempt is taken back. The error is one
@@ -91,9 +91,10 @@ func (s *Service) judgePassword(ctx context.Context, c Client, name, password st
 	return user, s.Passwords.Refund(ctx, attempt, c.Now)
 }
 
-// passwordAccepted renews the browser's session if it is the same person's, and begins one otherwise.
-func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User, a *account.Account) (State, Cookies, error) {
-	proof := mfa.Proof{Method: mfa.Password, At: c.Now}
+// accepted takes proofs that begin a sign-in: it renews the browser's session if it is the same person's, and begins one otherwise.
+// The event tells of them.
+func (s *Service) accepted(ctx context.Context, c Client, user *mfa.User, a *account.Account, proofs mfa.Proofs, event audit.Event) (State, Cookies, error) {
+	event.User, event.UserID = user.Canonical, user.ID
 	before, err := s.State(ctx, c)
 	if err != nil {
 		return State{}, Cookies{}, err
@@ -101,12 +102,15 @@ func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User
 	if before.User != nil && before.User.ID == user.ID && before.Current.Latest() {
 		// He had the page open in another tab. What he has proven there stays proven.
 		current, cookie, err := s.Sessions.Elevate(ctx, before.Current, c.Now, func(ses *mfa.Session) error {
-			ses.Proofs = ses.Proofs.With(proof)
+			for _, p := range proofs {
+				ses.Proofs = ses.Proofs.With(p)
+			}
 			s.settle(c, user, a, ses)
 			return nil
 		})
 		if err == nil {
-			s.audit(c, audit.Event{Type: audit.PasswordAccepted, User: user.Canonical, UserID: user.ID, Session: current.Session.ID})
+			event.Session = current.Session.ID
+			s.audit(c, event)
 			st := s.state(c, user, a, current)
 			cookies, err := s.finish(c, before, &st, cookie)
 			return st, cookies, err
@@ -120,7 +124,7 @@ func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User
 		}
 	}
 	b := session.Beginning{
-		User: user, Host: c.Host, Proofs: mfa.Proofs{proof}, CredentialEpoch: a.State.Epoch,
+		User: user, Host: c.Host, Proofs: proofs, CredentialEpoch: a.State.Epoch,
 		Address: c.Address, UserAgent: c.UserAgent,
 	}
 	facts := s.facts(c, user, a, nil, b.Proofs)
@@ -130,7 +134,8 @@ func (s *Service) passwordAccepted(ctx context.Context, c Client, user *mfa.User
 	if err != nil {
 		return State{}, Cookies{}, err
 	}
-	s.audit(c, audit.Event{Type: audit.PasswordAccepted, User: user.Canonical, UserID: user.ID, Session: current.Session.ID})
+	event.Session = current.Session.ID
+	s.audit(c, event)
 	st := s.state(c, user, a, current)
 	cookies, err := s.finish(c, State{}, &st, cookie)
 	return st, cookies, err
@@ -170,6 +175,7 @@ func (s *Service) firstSignIn(ctx context.Context, c Client, user *mfa.User) (*a
 		if !s.Policy.Defaults.Off && a.State.GraceStarted.IsZero() {
 			a.State.GraceStarted = c.Now
 		}
-		return nil
+		s.comeBack(c, user, a)
+		return s.knowPhone(a, user, c.Now)
 	})
 }

@@ -101,6 +101,15 @@ func (p *Pending) Take(ctx context.Context, s *mfa.Session, now time.Time) (mfa.
 	return ch, err
 }
 
+// Question is Load for the challenge of a verification.
+func (p *Pending) Question(ctx context.Context, s *mfa.Session, now time.Time) (mfa.Challenge, error) {
+	ch, _, err := p.load(ctx, questionPrefix, p.verifications, s, now)
+	if err != nil && !errors.Is(err, ErrStep) {
+		err = fmt.Errorf("loading question: %w", err)
+	}
+	return ch, err
+}
+
 // Answered is Take for the challenge of a verification.
 func (p *Pending) Answered(ctx context.Context, s *mfa.Session, now time.Time) (mfa.Challenge, error) {
 	ch, err := p.take(ctx, questionPrefix, p.verifications, s, now)

@@ -17,7 +17,7 @@ func (s *Service) audit(c Client, e audit.Event) {
 
 // Note tells the sign-in log of a request whose verdict is another than the last one, see Verdicts.
 func (s *Service) Note(c Client, out *gate.Outcome) {
-	r := s.record(c, out.User, out.Current.Proofs, statusOf(out.Decision))
+	r := s.record(c, out.User, gate.Live(out.Current.Proofs, out.Account, c.Now), statusOf(out.Decision))
 	r.IsInteractive = out.Decision.Action != policy.Allow
 	s.decided(c, &r, out.User, out.Account, out.Current.Session, out.Current.Proofs)
 	s.Sink.SignIn(r)
@@ -25,7 +25,7 @@ func (s *Service) Note(c Client, out *gate.Outcome) {
 
 // ended tells the sign-in log of a sign-in or a step-up that has come to an end.
 func (s *Service) ended(c Client, st *State, status audit.Status) {
-	r := s.record(c, st.User, st.Current.Proofs, status)
+	r := s.record(c, st.User, gate.Live(st.Current.Proofs, st.Account, c.Now), status)
 	s.decided(c, &r, st.User, st.Account, st.Current.Session, st.Current.Proofs)
 	s.Sink.SignIn(r)
 }
@@ -107,7 +107,11 @@ func (s *Service) record(c Client, user *mfa.User, proofs mfa.Proofs, status aud
 		r.UserID = user.ID.String()
 	}
 	for _, p := range proofs {
-		r.Details = append(r.Details, audit.Detail{Time: p.At, Method: string(p.Method), Succeeded: true, Result: "succeeded"})
+		d := audit.Detail{Time: p.At, Method: string(p.Method), Succeeded: true, Result: "succeeded"}
+		if p.Method == mfa.RememberedBrowser {
+			d.Result = audit.ByRememberedBrowser
+		}
+		r.Details = append(r.Details, d)
 	}
 	return r
 }

@@ -31,7 +31,7 @@ func (s *Service) registrar(m mfa.Method) mfa.Registrar {
 func (s *Service) Registrable(c Client, st State) (methods []mfa.Method) {
 	for _, r := range s.Registrars {
 		m := r.Method()
-		if local, ok := r.(mfa.Local); ok && local.RP(c.Host) == "" {
+		if local, ok := r.(mfa.Local); ok && local.RP(c.Host) == "" || !s.Policy.Registers(m) {
 			continue
 		}
 		if st.Step == Register && st.Decision.Methods != 0 && !st.Decision.Methods.Has(m) {
@@ -50,24 +50,15 @@ func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID str
 	if err != nil {
 		return Cookies{}, err
 	}
-	if st.User == nil || st.Step == Password || st.Current.Session.ID != sessionID || !st.Current.Latest() || !slices.Contains(s.Registrable(c, st), method) {
-		return Cookies{}, ErrStep
+	if _, sent := s.registrar(method).(mfa.Messenger); sent || !s.mayBegin(c, st, sessionID, method) {
+		return Cookies{}, ErrStep // a code needs to know where to: BeginCodeRegistration
 	}
 	if err := s.mayChange(c, st); err != nil {
 		return Cookies{}, err
 	}
-	if len(st.Account.CredentialsOf(method)) >= most[method] && !replacing(st) {
-		return Cookies{}, ErrTooMany
-	}
 	registered := st.Account.Registered()
-	switch {
-	case registered && !st.HasFresh(c.Now):
-		return Cookies{}, ErrNotFresh
-	case !registered && !s.MayRegister(c, st):
-		s.audit(c, audit.Event{Type: audit.RegistrationRefused, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Reason: string(policy.RegistrationDenied)})
-		return Cookies{}, ErrDenied
-	case !st.Registers():
-		return Cookies{}, ErrStep
+	if err := s.permitted(c, st, method, st.HasFresh(c.Now)); err != nil {
+		return Cookies{}, err
 	}
 	var cookies Cookies
 	if registered {
@@ -87,6 +78,37 @@ func (s *Service) BeginRegistration(ctx context.Context, c Client, sessionID str
 	challenge.Epoch = st.Account.State.Epoch
 	// A token that is new already must reach the browser, whatever happens.
 	return cookies, s.Pending.Save(ctx, st.Current.Session, challenge, c.Now)
+}
+
+// mayBegin says whether a method is one that the person could register now, on a page that was made for this session.
+func (s *Service) mayBegin(c Client, st State, sessionID string, method mfa.Method) bool {
+	return st.User != nil && st.Step != Password && st.Current.Session.ID == sessionID && st.Current.Latest() && slices.Contains(s.Registrable(c, st), method)
+}
+
+// permitted says what keeps a person from registering a method. paid says that he has a fresh proof for it. The error is ErrTooMany,
+// ErrNotFresh, ErrDenied or ErrStep.
+func (s *Service) permitted(c Client, st State, method mfa.Method, paid bool) error {
+	registered := st.Account.Registered()
+	switch {
+	case full(st.Account, method) && !replacing(st):
+		return ErrTooMany
+	case registered && !paid:
+		return ErrNotFresh
+	case !registered && !s.MayRegister(c, st):
+		s.audit(c, audit.Event{Type: audit.RegistrationRefused, User: st.User.Canonical, UserID: st.User.ID, Session: st.Current.Session.ID, Reason: string(policy.RegistrationDenied)})
+		return ErrDenied
+	case !st.Registers():
+		return ErrStep
+	}
+	return nil
+}
+
+// full says whether there are as many factors of this kind as there can be.
+func full(a *account.Account, method mfa.Method) bool {
+	if toPhone(method) {
+		return len(a.CredentialsOf(mfa.SMS))+len(a.CredentialsOf(mfa.Voice)) >= MaxPhones
+	}
+	return len(a.CredentialsOf(method)) >= most[method]
 }
 
 // Registers says whether a person who stands here may be registering a factor: it is asked of him, or he has proven what policy asks.
@@ -139,7 +161,7 @@ func (s *Service) Registration(ctx context.Context, c Client) (State, mfa.Challe
 }
 
 // FinishRegistration judges the first code of a new authenticator app, or what a new passkey answers. If it is right, the factor
-// counts, and the person gets a list of recovery codes if he had none, or has used one to get here. The error is ErrStep, ErrWrong, ErrTooMany,
+// counts, and the person gets a list of recovery codes if he had none, or has used one to get here. The error is ErrStep, ErrWrong, ErrTooMany, ErrExpired,
 // *throttle.WaitError, or wraps store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, answer string) (State, Cookies, []string, error) {
 	st, challenge, err := s.Registration(ctx, c)
@@ -154,7 +176,8 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 	if registrar == nil {
 		return st, Cookies{}, nil, ErrStep
 	}
-	if method != mfa.TOTP {
+	messenger, sent := registrar.(mfa.Messenger)
+	if method != mfa.TOTP && !sent {
 		// A code may be mistyped, and typed again. What is answered to a question is judged once.
 		if challenge, err = s.Pending.Take(ctx, st.Current.Session, c.Now); err != nil {
 			return st, Cookies{}, nil, err
@@ -173,6 +196,13 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 	// A lane of the session's own: who sees this page sees the key, so there is nothing to guess, and nobody else's wrong codes may
 	// keep him from replacing what he has lost.
 	lane := "registration-" + sessionID
+	if err := s.ownedByAnother(ctx, c, st.User.ID, method, answer); err != nil {
+		s.factorRefused(c, st, method, err)
+		return st, Cookies{}, nil, err
+	}
+	if sent {
+		lane = s.Browsers.Lane(c.Browser, st.User, st.Account, c.Now) // what was sent elsewhere can be guessed
+	}
 	a, judged := s.judge(ctx, c, st.User.ID, method, lane, func(a *account.Account) (err error) {
 		codes, removed = nil, nil
 		// Sent twice at the same moment, it would become two apps with one key; and what was allowed to somebody without a factor
@@ -180,21 +210,24 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		if !a.Honors(st.Current.Session) || a.State.Epoch != challenge.Epoch {
 			return ErrStep
 		}
-		if added, err = registrar.FinishRegistration(challenge.State, a.CredentialsOf(method), answer, c.Now); err != nil {
+		if added, err = registrar.FinishRegistration(challenge.State, a.CredentialsFor(method), answer, c.Now); err != nil {
 			return err
 		}
 		added.ID, added.LastUsed = account.NewCredentialID(), c.Now
 		if method == mfa.Passkey {
-			added.Name = s.browserName(c)
+			added.Name = s.passkeyName(c, added)
 		}
 		if replacing(st) {
 			// What was lost must not work for its finder.
-			removed = slices.Concat(a.CredentialsOf(mfa.Passkey), a.CredentialsOf(mfa.TOTP), a.CredentialsOf(mfa.RecoveryCode))
+			removed = slices.DeleteFunc(append(a.Factors(), a.CredentialsOf(mfa.RecoveryCode)...), func(c mfa.Credential) bool { return c.ID == account.DirectoryPhone })
 			for _, old := range removed {
 				a.Remove(old.ID)
 			}
 		}
-		if len(a.CredentialsOf(method)) >= most[method] {
+		if sent {
+			replaceCall(a, messenger, added)
+		}
+		if full(a, method) {
 			return ErrTooMany
 		}
 		a.Put(added)
@@ -221,14 +254,19 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		s.audit(c, audit.Event{Type: audit.FactorRemoved, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: old.Method, Credential: old.ID, Reason: "replaced"})
 	}
 	s.audit(c, audit.Event{Type: audit.FactorRegistered, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: method, Credential: added.ID})
+	s.noteOwner(ctx, c, st.User.ID, added)
 	if enforced {
 		s.audit(c, audit.Event{Type: audit.PerUserChanged, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Reason: string(mfa.PerUserEnforced)})
+	}
+
+	if sent {
+		s.arrived(ctx, c, st, method)
 	}
 
 	before := st
 	st, cookie, err := s.elevate(ctx, c, st, a, func(ses *mfa.Session) {
 		// The proof has been spent, on this very change.
-		ses.Proofs = ses.Proofs.With(mfa.Proof{Method: method, At: c.Now, Credential: added.ID, Spent: true})
+		ses.Proofs = ses.Proofs.With(mfa.Proof{Method: method, At: c.Now, Credential: added.ID, Model: added.Model, Spent: true})
 	})
 	if err != nil {
 		return st, Cookies{}, nil, err
@@ -246,7 +284,22 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 	return st, cookies, codes, err
 }
 
-// browserName is what a person may know a new passkey by later: the browser that it was registered in, and its system.
+// passkeyName is what a person may know a new passkey by later: what keeps it, if that is known, and the browser that it was
+// registered in.
+func (s *Service) passkeyName(c Client, added mfa.Credential) string {
+	browser := s.browserName(c)
+	d, ok := s.Factors[mfa.Passkey].(mfa.Discoverer)
+	if !ok {
+		return browser
+	}
+	maker := d.Maker(added)
+	if maker == "" || browser == "" {
+		return cmp.Or(maker, browser)
+	}
+	return maker + " · " + browser
+}
+
+// browserName names the browser and its system.
 func (s *Service) browserName(c Client) string {
 	if s.Describe == nil {
 		return ""

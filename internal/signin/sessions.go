@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
@@ -29,7 +28,7 @@ func (s *Service) SignOut(ctx context.Context, c Client) error {
 	return nil
 }
 
-// SignOutEverywhere ends every session of the person, who must have proven what policy asks.
+// SignOutEverywhere ends every session of the person, and forgets every browser that is remembered for him, who must have proven what policy asks.
 func (s *Service) SignOutEverywhere(ctx context.Context, c Client) error {
 	st, err := s.State(ctx, c)
 	if err != nil {
@@ -38,7 +37,11 @@ func (s *Service) SignOutEverywhere(ctx context.Context, c Client) error {
 	if st.Step != Done {
 		return ErrStep
 	}
+	// In this order: whoever has read his session before is too late for a browser to be remembered.
 	if err := s.Sessions.EndAll(ctx, st.User.ID); err != nil {
+		return err
+	}
+	if err := s.forgetBrowsers(ctx, c, st.User); err != nil {
 		return err
 	}
 	s.audit(c, audit.Event{Type: audit.SessionsEnded, User: st.User.Canonical, UserID: st.User.ID, Session: st.Current.Session.ID})
@@ -65,6 +68,8 @@ func (s *Service) EndSession(ctx context.Context, c Client, id string) error {
 type Overview struct {
 	Factors       []mfa.Credential // that last, the strongest first, without their data
 	RecoveryCodes int              // left
+	Accepted      mfa.Accepted     // what the browser may be told of the passkeys
+	Browsers      []Remembered     // the most recently used first
 	Sessions      []*mfa.Session
 
 	AppPasswords []*account.AppPassword // that have not ended, the newest first
@@ -72,18 +77,22 @@ type Overview struct {
 }
 
 // Overview reads it for a person who has proven what policy asks.
-func (s *Service) Overview(ctx context.Context, st State, now time.Time) (Overview, error) {
+func (s *Service) Overview(ctx context.Context, c Client, st State) (Overview, error) {
 	a, err := s.Accounts.Load(ctx, st.User.ID)
 	if err != nil {
 		return Overview{}, err
 	}
 	o := Overview{
-		Factors:      slices.Concat(a.CredentialsOf(mfa.Passkey), a.CredentialsOf(mfa.TOTP)),
-		AppPasswords: s.Keys.Usable(st.User, a, now), Takers: s.Keys.Takers(a),
+		Factors:      a.Factors(),
+		AppPasswords: s.Keys.Usable(st.User, a, c.Now), Takers: s.Keys.Takers(a),
+	}
+	if d, ok := s.Factors[mfa.Passkey].(mfa.Discoverer); ok {
+		o.Accepted = d.Accepted(o.Factors, st.rp)
 	}
 	for i := range o.Factors {
 		o.Factors[i].Data = nil
 	}
+	o.Browsers = s.rememberedBrowsers(c, st.User, a)
 	for _, list := range a.CredentialsOf(mfa.RecoveryCode) {
 		left, err := recovery.Left(list)
 		if err != nil {
@@ -91,7 +100,7 @@ func (s *Service) Overview(ctx context.Context, st State, now time.Time) (Overvi
 		}
 		o.RecoveryCodes += left
 	}
-	if o.Sessions, err = s.Sessions.List(ctx, st.User.ID, now); err != nil {
+	if o.Sessions, err = s.Sessions.List(ctx, st.User.ID, c.Now); err != nil {
 		return Overview{}, err
 	}
 	// Those from before the factors have changed open nothing any more.

@@ -21,6 +21,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/machinekey"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
+	"github.com/caddy-mfa/caddy-mfa/internal/sender"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
 	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
@@ -53,6 +54,12 @@ var (
 	// ErrTooMany says that there are as many factors of this kind as there can be.
 	ErrTooMany = errors.New("no more factors of this kind can be registered")
 
+	// ErrKnown says that a phone or a mail address is registered already.
+	ErrKnown = errors.New("this is registered already")
+
+	// ErrExpired says that no code was sent that could still be typed.
+	ErrExpired = mfa.ErrExpired
+
 	// ErrDenied says that a first factor can't be registered from here, or not without a temporary access pass.
 	ErrDenied = errors.New("registration is not allowed from here")
 )
@@ -70,10 +77,14 @@ const (
 	// MaxApps and MaxPasskeys are how many authenticator apps and passkeys a user can have.
 	MaxApps     = 5
 	MaxPasskeys = 10
+
+	// MaxPhones and MaxMails are how many phones and mail addresses, that of the directory included.
+	MaxPhones = 2
+	MaxMails  = 2
 )
 
 // most is how many credentials of a method a user can have that he registers himself.
-var most = map[mfa.Method]int{mfa.TOTP: MaxApps, mfa.Passkey: MaxPasskeys}
+var most = map[mfa.Method]int{mfa.TOTP: MaxApps, mfa.Passkey: MaxPasskeys, mfa.Email: MaxMails}
 
 // Service signs people in. Its fields are set once; it is safe for concurrent use.
 type Service struct {
@@ -93,11 +104,23 @@ type Service struct {
 	Sink       audit.Sink
 	Upstreams  []string // applications that want a user's own credential, sorted
 
+	// Invitations and Owners let people sign in with a passkey in the password's place; nil: nobody can.
+	Invitations *Invitations
+	Owners      *Owners
+
 	// Describe names browser and system that a client claims (Sec-CH-UA-Platform, User-Agent), for the log; nil: nobody does.
 	Describe func(hint, userAgent string) (browser, system string)
 
 	// Country is where an address is, for the log; nil: nobody knows.
 	Country func(netip.Addr) (code string, known bool)
+
+	// SignIns are those of a user since a time, the newest first; nil: none are kept.
+	SignIns func(ctx context.Context, user *mfa.User, since time.Time) ([]audit.SignIn, error)
+
+	// What sends codes; nil where no factor does.
+	Messages *throttle.Messages
+	Courier  *sender.Courier
+	Compose  Compose
 
 	Verdicts *Verdicts
 	Log      *slog.Logger
@@ -112,9 +135,17 @@ type Client struct {
 	UserAgent string
 	Hint      string // Sec-CH-UA-Platform
 	Session   string // value of the session cookie
+	Binding   string // value of the cookie that ties answers to the browser, see Invitation
 	Browser   string // value of the known-browser cookie
-	Reference string // of this answer, for page and log
-	Now       time.Time
+	Asks      Wishes // beside what he proves
+
+	Remembered string // value of the remembered-browser cookie
+	Reference  string // of this answer, for page and log
+
+	// The language that was chosen from the menu, and what the browser wishes (Accept-Language).
+	Language, Wishes string
+
+	Now time.Time
 }
 
 func (c Client) site() mfa.Site { return mfa.Site{Host: c.Host, Origin: c.Origin} }
@@ -147,7 +178,8 @@ type State struct {
 	Account  *account.Account // without the factors' data
 	Current  session.Current
 
-	rp string // relying party of the host
+	rp      string // relying party of the host
+	factors map[mfa.Method]mfa.Factor
 }
 
 // Cookies are what the browser must be given. An empty value leaves what it has.
@@ -155,13 +187,18 @@ type Cookies struct {
 	Session string
 	Browser string
 
+	// Remembered is for the browser to stand for a second factor with, for as long as Remember says.
+	Remembered string
+	Remember   time.Duration
+
 	// Persist is for how long the browser keeps the session, also when it is closed. Zero: until then.
 	Persist time.Duration
 }
 
 // persist is for how long policy lets the browser keep the session.
 func persist(st *State, now time.Time) time.Duration {
-	if st.Decision.Persistent != policy.AlwaysPersistent || st.Step != Done {
+	stays := st.Current.Session.Stay > 0 && st.Decision.Stay > 0
+	if st.Step != Done || st.Decision.Persistent != policy.AlwaysPersistent && !stays {
 		return 0
 	}
 	return st.Current.Session.Expires.Sub(now)
@@ -186,12 +223,16 @@ func (s *Service) State(ctx context.Context, c Client) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
-	return s.state(c, user, a, current), nil
+	st := s.state(c, user, a, current)
+	if gate.Outstays(current, &st.Decision) {
+		return State{}, nil
+	}
+	return st, nil
 }
 
 func (s *Service) state(c Client, user *mfa.User, a *account.Account, current session.Current) State {
 	facts := s.facts(c, user, a, current.Session, current.Proofs)
-	st := State{Decision: s.Policy.Decide(&facts), User: user, Account: a, Current: current, rp: s.Gate.RP(c.Host)}
+	st := State{Decision: s.Policy.Decide(&facts), User: user, Account: a, Current: current, rp: s.Gate.RP(c.Host), factors: s.Factors}
 	switch st.Decision.Action {
 	case policy.Allow:
 		st.Step = Done
@@ -241,20 +282,20 @@ func (s *Service) Refused(c Client, st *State) (reference string) {
 	return reference
 }
 
-// Ways lists the methods that the person could prove now, the strongest first: where policy asks for one, those that it takes.
+// Ways lists the methods that the person could prove now, in the order in which he is asked for them: where policy asks for one, those that it takes.
 func (st State) Ways(now time.Time) []mfa.Method {
 	if st.Account == nil || st.Decision.Reason == policy.PolicyBlocks {
 		return nil // nothing that he could prove would help him
 	}
 	var ways []mfa.Method
-	for _, m := range []mfa.Method{mfa.Passkey, mfa.TOTP, mfa.TemporaryAccessPass, mfa.RecoveryCode} {
+	for _, m := range []mfa.Method{mfa.TemporaryAccessPass, mfa.Passkey, mfa.TOTP, mfa.SMS, mfa.Voice, mfa.Email, mfa.RecoveryCode} { // Microsoft's order
 		if m == mfa.RecoveryCode && (!st.Account.Registered() || st.Step == Done) {
 			continue // they stand in for a factor that was lost, to get in; once somebody is, not to change what is his
 		}
 		if st.Step == Verify && !st.Decision.Methods.Has(m) {
 			continue
 		}
-		if slices.ContainsFunc(st.Account.CredentialsOf(m), func(c mfa.Credential) bool {
+		if st.factors[m] != nil && slices.ContainsFunc(st.Account.CredentialsFor(m), func(c mfa.Credential) bool {
 			return gate.At(c, st.rp) && (m != mfa.TemporaryAccessPass || pass.Usable(c, now))
 		}) {
 			ways = append(ways, m)

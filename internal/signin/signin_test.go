@@ -142,7 +142,7 @@ func (f *fixture) node() *Service {
 	}
 	users := directory.Directories{f.people}
 	accounts := account.NewService(f.store, account.NewView(f.store), 30*time.Second, keys)
-	sessions := session.NewManager(f.store, session.NewView(f.store), session.NewCodec(keys), session.Settings{Idle: time.Hour, Lifetime: 12 * time.Hour, Cache: 30 * time.Second})
+	sessions := session.NewManager(f.store, session.NewView(f.store), session.NewCodec(keys), session.Settings{Idle: time.Hour, Lifetime: 12 * time.Hour, Cache: 30 * time.Second, Stay: f.rules.Remember.Session})
 	app := apptotp.Factor{Issuer: "Example"}
 	generation := account.NewGeneration(f.store, f.kept, keys)
 	passwords := throttle.NewPasswords(f.store)
@@ -158,8 +158,9 @@ func (f *fixture) node() *Service {
 		Gate:  &gate.Gate{Sessions: sessions, Accounts: accounts, Users: users, Policy: f.rules},
 		Users: users, Accounts: accounts, Sessions: sessions, Pending: NewPending(f.store, keys), Passwords: passwords, Strangers: throttle.NewAtOnce(100), Policy: f.rules,
 		Generation: generation, Browsers: NewBrowsers(keys), Registrars: []mfa.Registrar{app},
-		Factors: map[mfa.Method]mfa.Factor{mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{}},
-		Keys:    machineKeys, Sink: f.events, Verdicts: verdicts, Log: slog.New(slog.DiscardHandler),
+		Factors:     map[mfa.Method]mfa.Factor{mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{}},
+		Invitations: NewInvitations(f.store, keys), Owners: NewOwners(f.store),
+		Keys: machineKeys, Sink: f.events, Verdicts: verdicts, Log: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -168,6 +169,8 @@ type browser struct {
 	*fixture
 	cookies Cookies
 	address netip.Addr
+	binding string // cookie
+	asks    Wishes
 }
 
 func (f *fixture) browser() *browser {
@@ -175,7 +178,7 @@ func (f *fixture) browser() *browser {
 }
 
 func (b *browser) client() Client {
-	return Client{Host: "hr.example.com", Application: "hr", Client: mfa.Client{App: mfa.Browser, Address: b.address}, Session: b.cookies.Session, Browser: b.cookies.Browser, Reference: "ref", Now: time.Now()}
+	return Client{Host: "hr.example.com", Application: "hr", Client: mfa.Client{App: mfa.Browser, Address: b.address}, Session: b.cookies.Session, Browser: b.cookies.Browser, Binding: b.binding, Asks: b.asks, Remembered: b.cookies.Remembered, Reference: "ref", Now: time.Now()}
 }
 
 func (b *browser) keep(c Cookies) {
@@ -184,6 +187,9 @@ func (b *browser) keep(c Cookies) {
 	}
 	if c.Browser != "" {
 		b.cookies.Browser = c.Browser
+	}
+	if c.Remembered != "" {
+		b.cookies.Remembered = c.Remembered
 	}
 }
 
@@ -1117,7 +1123,7 @@ func TestPasswordChangeDisablingAndBlockingEndSessions(t *testing.T) {
 			}
 		},
 		"signed out by the administrator": func(f *fixture) {
-			if err := f.admin.SignOut(f.ctx, "alice"); err != nil {
+			if err := f.admin.SignOut(f.ctx, "alice", time.Now()); err != nil {
 				f.t.Fatal(err)
 			}
 		},

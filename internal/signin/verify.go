@@ -29,7 +29,12 @@ func (s *Service) BeginVerification(ctx context.Context, c Client, sessionID str
 	if err != nil {
 		return st, mfa.Challenge{}, err
 	}
-	challenge, err := factor.BeginVerification(st.User, c.site(), a.CredentialsOf(method), c.Now)
+	credentials := a.CredentialsOf(method)
+	if st.Step == Verify && method == mfa.Passkey {
+		// Those that would do: of a model, where policy asks for one.
+		credentials = slices.DeleteFunc(credentials, func(c mfa.Credential) bool { return !s.Policy.Serves(st.Decision.Methods, c.Model) })
+	}
+	challenge, err := factor.BeginVerification(st.User, c.site(), credentials, c.Now)
 	if err != nil {
 		return st, mfa.Challenge{}, fmt.Errorf("beginning verification: %w", err)
 	}
@@ -44,7 +49,7 @@ func (s *Service) mayProve(st State, sessionID string, method mfa.Method, now ti
 }
 
 // Verify judges a code of a second factor, or what a passkey answers to BeginVerification. sessionID is that of the session that the
-// page was made for: a code typed for one person never counts for another who has signed in since in another tab. The error is ErrStep, ErrWrong, ErrReplayed, ErrCloned,
+// page was made for: a code typed for one person never counts for another who has signed in since in another tab. The error is ErrStep, ErrWrong, ErrReplayed, ErrCloned, ErrExpired,
 // *throttle.WaitError, or wraps store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method mfa.Method, answer string) (State, Cookies, error) {
 	st, err := s.State(ctx, c)
@@ -68,16 +73,34 @@ func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method
 			return asks.FinishVerification(challenge.State, credentials, answer, now)
 		}
 	}
+	credentials := func(a *account.Account) []mfa.Credential { return a.CredentialsOf(method) }
+	messenger, sent := s.Factors[method].(mfa.Messenger)
+	if sent {
+		// It stays until it is right: people mistype. The attempts are counted, whatever code they are for.
+		challenge, ok, err := s.SentCode(ctx, c, st, method)
+		if err != nil {
+			return st, Cookies{}, err
+		}
+		if !ok {
+			return st, Cookies{}, ErrExpired
+		}
+		credentials = func(a *account.Account) []mfa.Credential { return s.destinations(st.User, a, messenger) }
+		finish = func(credentials []mfa.Credential, answer string, now time.Time) (mfa.Credential, error) {
+			return messenger.FinishVerification(challenge.State, credentials, answer, now)
+		}
+	}
 	lane := s.Browsers.Lane(c.Browser, st.User, st.Account, c.Now)
 	var used mfa.Credential
+	keep := s.newBrowser(c, st, method)
 	a, judged := s.judge(ctx, c, st.User.ID, method, lane, func(a *account.Account) (err error) {
 		if !a.Honors(st.Current.Session) {
 			return ErrStep
 		}
-		if used, err = finish(a.CredentialsOf(method), answer, c.Now); err != nil {
+		if used, err = finish(credentials(a), answer, c.Now); err != nil {
 			return err
 		}
 		a.Put(used)
+		keep.in(a)
 		return nil
 	})
 	if judged != nil {
@@ -85,16 +108,27 @@ func (s *Service) Verify(ctx context.Context, c Client, sessionID string, method
 		return st, Cookies{}, judged
 	}
 	s.audit(c, audit.Event{Type: audit.FactorAccepted, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: method, Credential: used.ID})
+	s.noteOwner(ctx, c, st.User.ID, used)
 
-	proof := mfa.Proof{Method: method, At: c.Now, Credential: used.ID}
+	if sent {
+		s.arrived(ctx, c, st, method)
+	}
+
+	proof := mfa.Proof{Method: method, At: c.Now, Credential: used.ID, Model: used.Model}
 	// A pass for one sign-in has ended with this one.
 	proof.Reusable = method == mfa.TemporaryAccessPass && c.Now.Before(used.Expires)
 	before := st
-	st, cookie, err := s.elevate(ctx, c, st, a, func(ses *mfa.Session) { ses.Proofs = ses.Proofs.With(proof) })
+	st, cookie, err := s.elevate(ctx, c, st, a, func(ses *mfa.Session) {
+		ses.Proofs = ses.Proofs.With(proof)
+		ses.Stay = max(ses.Stay, s.staysAs(c, before))
+	})
 	if err != nil {
 		return st, Cookies{}, err
 	}
 	cookies, err := s.finish(c, before, &st, cookie)
+	if err == nil {
+		err = s.wished(c, before, &st, keep, &cookies)
+	}
 	return st, cookies, err
 }
 

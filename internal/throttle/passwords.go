@@ -61,17 +61,9 @@ func (p *Passwords) Charge(ctx context.Context, a Attempt, now time.Time) error 
 			return d.charge(now)
 		})
 	}
-	// What is shared first: when that is used up, no key is written for the name that was tried. One after the other, the narrowest
-	// first: an address that has used up its own takes nothing from everybody.
-	all := p.shared(a)
-	for i, shared := range all {
-		err := p.spend(ctx, shared.partition, shared.limit, now)
-		if wait := (*WaitError)(nil); errors.As(err, &wait) {
-			return errors.Join(err, p.refundShared(ctx, all[:i], now))
-		}
-		if err != nil {
-			return err
-		}
+	// What is shared first: when that is used up, no key is written for the name that was tried.
+	if err := p.ChargeAddress(ctx, a.Address, now); err != nil {
+		return err
 	}
 	err := store.Modify(ctx, p.store, p.user(a), []string{budgetKey, a.pairKey()}, false, func(records []store.Record) ([]store.Change, error) {
 		var b budget
@@ -93,7 +85,7 @@ func (p *Passwords) Charge(ctx context.Context, a Attempt, now time.Time) error 
 	})
 	if wait := (*WaitError)(nil); errors.As(err, &wait) {
 		// Nothing will be judged: somebody who tries again too early doesn't use up what he shares with others.
-		if err := p.refundShared(ctx, all, now); err != nil {
+		if err := p.RefundAddress(ctx, a.Address, now); err != nil {
 			return err
 		}
 	}
@@ -160,11 +152,37 @@ func (p *Passwords) refundShared(ctx context.Context, budgets []sharedBudget, no
 	return g.Wait()
 }
 
+// ChargeAddress counts an attempt of somebody whose name nobody knows: at the address, and in all. The error is a *WaitError: then it
+// must not be judged; or store.ErrUnavailable.
+func (p *Passwords) ChargeAddress(ctx context.Context, address netip.Addr, now time.Time) error {
+	// One after the other, the narrowest first: an address that has used up its own takes nothing from everybody.
+	all := p.shared(Attempt{Address: address})
+	for i, shared := range all {
+		err := p.spend(ctx, shared.partition, shared.limit, now)
+		if wait := (*WaitError)(nil); errors.As(err, &wait) {
+			return errors.Join(err, p.refundShared(ctx, all[:i], now))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RefundAddress takes back what ChargeAddress has counted, of an attempt that was right.
+func (p *Passwords) RefundAddress(ctx context.Context, address netip.Addr, now time.Time) error {
+	return p.refundShared(ctx, p.shared(Attempt{Address: address}), now)
+}
+
 // Unlock forgets every wrong password that was tried for the user, from wherever.
 func (p *Passwords) Unlock(ctx context.Context, user string) error {
-	partition := p.user(Attempt{User: user})
+	return forgetAll(ctx, p.store, p.user(Attempt{User: user}))
+}
+
+// forgetAll forgets everything that is counted in a partition.
+func forgetAll(ctx context.Context, s store.Store, partition string) error {
 	return store.Retry(ctx, func() error {
-		records, err := p.store.List(ctx, partition, "")
+		records, err := s.List(ctx, partition, "")
 		if err != nil || len(records) == 0 {
 			return err
 		}
@@ -172,7 +190,7 @@ func (p *Passwords) Unlock(ctx context.Context, user string) error {
 		for i, r := range records {
 			changes[i] = store.Change{Key: r.Key, Op: store.Delete, If: r.Version}
 		}
-		_, err = p.store.Commit(ctx, store.Commit{Partition: partition, Changes: changes})
+		_, err = s.Commit(ctx, store.Commit{Partition: partition, Changes: changes})
 		return err
 	})
 }

@@ -2,12 +2,10 @@ package file
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"io"
 	"net/mail"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -16,15 +14,13 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/text/language"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/watched"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/password"
 )
 
 // Bounds of a users file.
 const (
-	// MaxSize is the size of the largest file, in bytes.
-	MaxSize = 16 << 20
-
 	// maxSeparators bounds how many values a file can hold, because each takes much more memory than its text:
 	// so many take half a gigabyte while they are read. A large file of real users has half as many.
 	maxSeparators = 2 << 20
@@ -32,14 +28,8 @@ const (
 	// maxText is the length of the longest name, id or group, in bytes.
 	maxText = 256
 
-	// maxID is the length of the longest id as it is written in keys and cookies (mfa.UserID.String), in bytes.
-	maxID = 400
-
 	// maxEmail is the length of the longest address, in bytes: RFC 5321, section 4.5.3.1.3, without the brackets.
 	maxEmail = 254
-
-	// maxNoted is how many mistakes are kept until they are sorted.
-	maxNoted = 4096
 )
 
 const hashPassword = "run `caddy-mfa mfa hash-password` and write down what it prints"
@@ -55,63 +45,40 @@ type parser struct {
 	directory string
 	file      string
 	data      []byte
-	noted     []noted
-	more      int // mistakes beyond maxNoted
+	notes     watched.Notes
 
-	entries []*entry
-	names   map[string]*entry // by canonical name
-	ids     map[string]*entry
+	entries []*watched.Entry
+	names   map[string]*watched.Entry // by canonical name
+	ids     map[string]*watched.Entry
 
 	cheap     int // digests with a warning
 	cheapLine int // of the first one
 	warning   string
 }
 
-type noted struct {
-	Problem
-	column int
-}
-
-// parse reads a users file. Either there are problems or a snapshot; with the snapshot there may be warnings.
-func parse(directory, file string, data []byte) (s *snapshot, warnings, problems Problems) {
-	p := &parser{directory: directory, file: file, data: data, names: map[string]*entry{}, ids: map[string]*entry{}}
+// parse reads a users file. Either there are problems or entries; with the entries there may be warnings.
+func parse(directory string, texts []watched.Text) (entries []*watched.Entry, warnings, problems watched.Problems) {
+	file := texts[0].Path
+	p := &parser{
+		directory: directory, file: file, data: texts[0].Data, notes: watched.Notes{File: file},
+		names: map[string]*watched.Entry{}, ids: map[string]*watched.Entry{},
+	}
 	emptyLine := p.document()
-	if len(p.noted) > 0 {
-		return nil, nil, p.problems()
+	if !p.notes.Empty() {
+		return nil, nil, p.notes.Problems()
 	}
 	if len(p.entries) == 0 {
-		warnings = append(warnings, Problem{file, emptyLine, "users", "nobody can sign in: the list of users is empty"})
+		warnings = append(warnings, watched.Problem{File: file, Line: emptyLine, Field: "users", Message: "nobody can sign in: the list of users is empty"})
 	}
 	if p.cheap > 0 {
-		warnings = append(warnings, Problem{file, p.cheapLine, "password", fmt.Sprintf("%s (%d users have such a digest, this is the first)", p.warning, p.cheap)})
+		message := fmt.Sprintf("%s (%d users have such a digest, this is the first)", p.warning, p.cheap)
+		warnings = append(warnings, watched.Problem{File: file, Line: p.cheapLine, Field: "password", Message: message})
 	}
-	return newSnapshot(p.entries), warnings, nil
-}
-
-func (p *parser) add(line, column int, field, format string, args ...any) {
-	if len(p.noted) >= maxNoted {
-		p.more++
-		return
-	}
-	p.noted = append(p.noted, noted{Problem{p.file, line, field, fmt.Sprintf(format, args...)}, column})
+	return p.entries, warnings, nil
 }
 
 func (p *parser) at(n *yaml.Node, field, format string, args ...any) {
-	p.add(n.Line, n.Column, field, format, args...)
-}
-
-func (p *parser) problems() Problems {
-	slices.SortStableFunc(p.noted, func(a, b noted) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.column, b.column))
-	})
-	all := make(Problems, 0, MaxProblems+1)
-	for _, n := range p.noted[:min(len(p.noted), MaxProblems)] {
-		all = append(all, n.Problem)
-	}
-	if more := len(p.noted) + p.more - len(all); more > 0 {
-		all = append(all, Problem{File: p.file, Message: fmt.Sprintf("… and %d more", more)})
-	}
-	return all
+	p.notes.Add(n.Line, n.Column, field, format, args...)
 }
 
 // document reads everything. It returns the line of `users`.
@@ -131,14 +98,14 @@ func (p *parser) document() int {
 	var users *yaml.Node
 	p.pairs(root, "", func(key string, k, v *yaml.Node) {
 		if key != "users" {
-			p.at(k, "", "unknown key %s; want `users`", quote(key))
+			p.at(k, "", "unknown key %s; want `users`", watched.Quote(key))
 			return
 		}
 		users = v
 	})
 	switch {
 	case users == nil:
-		if len(p.noted) == 0 {
+		if p.notes.Empty() {
 			p.at(root, "", "the key `users` is missing; a file without users holds `users: {}`")
 		}
 		return 0
@@ -153,17 +120,15 @@ func (p *parser) document() int {
 	return users.Line
 }
 
-var tooLarge = fmt.Sprintf("the file is larger than %d MiB", MaxSize>>20)
-
 // readable refuses what no YAML parser should see.
 func (p *parser) readable() bool {
 	if len(bytes.TrimSpace(p.data)) == 0 {
 		// A file that is being written begins like this: it must not end everybody's session.
-		p.add(1, 1, "", "the file is empty; a file without users holds `users: {}`")
+		p.notes.Add(1, 1, "", "the file is empty; a file without users holds `users: {}`")
 		return false
 	}
-	if len(p.data) > MaxSize {
-		p.add(0, 0, "", "%s", tooLarge)
+	if len(p.data) > watched.MaxSize {
+		p.notes.Add(0, 0, "", "%s", watched.TooLarge)
 		return false
 	}
 	separators, line := 0, 1
@@ -171,7 +136,7 @@ func (p *parser) readable() bool {
 		r, size := utf8.DecodeRune(rest)
 		switch {
 		case r == utf8.RuneError && size == 1:
-			p.add(line, 1, "", "the text is not UTF-8")
+			p.notes.Add(line, 1, "", "the text is not UTF-8")
 			return false
 		case r == '\n':
 			line++
@@ -181,13 +146,13 @@ func (p *parser) readable() bool {
 		case r == '\r' && bytes.HasPrefix(rest, []byte("\r\n")):
 		case unicode.IsControl(r) && r != '\t', r == '\u2028', r == '\u2029':
 			// YAML takes some of them for line breaks, and editors others: then lines have two numbers.
-			p.add(line, 1, "", "there is a control character (%U); take it out", r)
+			p.notes.Add(line, 1, "", "there is a control character (%U); take it out", r)
 			return false
 		}
 		rest = rest[size:]
 	}
 	if separators > maxSeparators {
-		p.add(0, 0, "", "the file holds too many values; split it into several directories")
+		p.notes.Add(0, 0, "", "the file holds too many values; split it into several directories")
 		return false
 	}
 	return true
@@ -201,7 +166,7 @@ func (p *parser) decode() (root *yaml.Node, ok bool) {
 		// The parser panics where it finds itself wrong. The process holds the sessions of everybody, and this
 		// is about a file that may have been written halfway.
 		if r := recover(); r != nil {
-			p.add(0, 0, "", "the YAML parser gave up; write the file in a simpler way")
+			p.notes.Add(0, 0, "", "the YAML parser gave up; write the file in a simpler way")
 			root, ok = nil, false
 		}
 	}()
@@ -209,7 +174,7 @@ func (p *parser) decode() (root *yaml.Node, ok bool) {
 	var document yaml.Node
 	switch err := decoder.Decode(&document); {
 	case err == io.EOF || err == nil && len(document.Content) == 0:
-		p.add(1, 1, "", "the file is empty; a file without users holds `users: {}`")
+		p.notes.Add(1, 1, "", "the file is empty; a file without users holds `users: {}`")
 		return nil, false
 	case err != nil:
 		p.syntax(err)
@@ -230,17 +195,17 @@ func (p *parser) decode() (root *yaml.Node, ok bool) {
 func (p *parser) syntax(err error) {
 	parts := syntaxError.FindStringSubmatch(err.Error())
 	if parts == nil {
-		p.add(0, 0, "", "the file is not YAML")
+		p.notes.Add(0, 0, "", "the file is not YAML")
 		return
 	}
 	if anchor, found := strings.CutPrefix(parts[2], "unknown anchor '"); found {
 		anchor, _, _ = strings.Cut(anchor, "'")
 		before, _, _ := bytes.Cut(p.data, []byte("*"+anchor))
-		p.add(1+bytes.Count(before, []byte("\n")), 1, "", "%s", noAliases)
+		p.notes.Add(1+bytes.Count(before, []byte("\n")), 1, "", "%s", noAliases)
 		return
 	}
 	line, _ := strconv.Atoi(parts[1])
-	p.add(max(line, 1), 1, "", "the file is not YAML around here: %s", parts[2])
+	p.notes.Add(max(line, 1), 1, "", "the file is not YAML around here: %s", parts[2])
 }
 
 const noAliases = "YAML anchors (&), aliases (*) and merge keys (<<) are not understood here; write the value out"
@@ -251,7 +216,7 @@ func (p *parser) plain(n *yaml.Node) {
 	case n.Kind == yaml.AliasNode, n.Anchor != "", n.Tag == "!!merge":
 		p.at(n, "", noAliases)
 	case n.Style&yaml.TaggedStyle != 0:
-		p.at(n, "", "YAML tags (%s) are not understood here; take it out", quote(n.Tag))
+		p.at(n, "", "YAML tags (%s) are not understood here; take it out", watched.Quote(n.Tag))
 	}
 	if n.Kind != yaml.AliasNode {
 		for _, child := range n.Content {
@@ -270,7 +235,7 @@ func (p *parser) pairs(n *yaml.Node, field string, f func(key string, k, v *yaml
 		case k.Kind != yaml.ScalarNode:
 			p.at(k, field, "a key must be a text")
 		case lines[k.Value] != 0:
-			p.at(k, field, "%s is here a second time; it was in line %d before", quote(k.Value), lines[k.Value])
+			p.at(k, field, "%s is here a second time; it was in line %d before", watched.Quote(k.Value), lines[k.Value])
 		default:
 			lines[k.Value] = k.Line
 			f(k.Value, k, v)
@@ -279,28 +244,15 @@ func (p *parser) pairs(n *yaml.Node, field string, f func(key string, k, v *yaml
 }
 
 func (p *parser) user(name string, k, v *yaml.Node) {
-	field := "users." + short(name)
-	e := &entry{line: k.Line, user: &mfa.User{Name: name, ID: mfa.UserID{Directory: p.directory}}}
-	u := e.user
-
-	// Not here, a name would be compared and counted under one text and sent to applications as another.
-	canonical, err := mfa.CanonicalName(name)
-	switch {
-	case err != nil:
-		p.at(k, "users", "%s is %v", quote(name), err)
-	case strings.TrimSpace(name) != name:
-		p.at(k, "users", "there is white space around the name %s; take it out", quote(name))
-	case len(name) > mfa.MaxUserName:
-		p.at(k, "users", "the name %s is longer than %d bytes", quote(name), mfa.MaxUserName)
-	case strings.HasPrefix(canonical, mfa.ServicePrefix):
-		p.at(k, "users", "the name %s is one of a service token; call the user something that doesn't begin with %q", quote(name), mfa.ServicePrefix)
-	default:
-		u.Canonical, u.ID.ID = canonical, canonical
-		if other := p.names[canonical]; other != nil {
-			p.at(k, "users", "%s is the same person as %s in line %d; leave one of them", quote(name), quote(other.user.Name), other.line)
-		} else {
-			p.names[canonical] = e
-		}
+	field := "users." + watched.Short(name)
+	e := &watched.Entry{Line: k.Line, User: &mfa.User{ID: mfa.UserID{Directory: p.directory}}}
+	u := e.User
+	if problem := watched.SetName(u, name); problem != "" {
+		p.at(k, "users", "%s", problem)
+	} else if other := p.names[u.Canonical]; other != nil {
+		p.at(k, "users", "%s is the same person as %s in line %d; leave one of them", watched.Quote(name), watched.Quote(other.User.Name), other.Line)
+	} else {
+		p.names[u.Canonical] = e
 	}
 
 	idNode, hasPassword := k, false
@@ -321,7 +273,7 @@ func (p *parser) user(name string, k, v *yaml.Node) {
 				u.Email = p.email(v, field)
 			case "phone":
 				if u.Phone = p.text(v, field); u.Phone != "" && !phone.MatchString(u.Phone) {
-					p.at(v, field, "%s is not a number as in E.164; want a plus, the country's code and the rest without spaces, as in +31612345678", quote(u.Phone))
+					p.at(v, field, "%s is not a number as in E.164; want a plus, the country's code and the rest without spaces, as in +31612345678", watched.Quote(u.Phone))
 				}
 			case "language":
 				u.Language = p.language(v, field)
@@ -343,24 +295,23 @@ func (p *parser) user(name string, k, v *yaml.Node) {
 			case "disabled":
 				u.Disabled = p.boolean(v, field)
 			default:
-				p.at(k, "users."+short(name), "unknown key %s; want one of %s", quote(key), strings.Join(fields, ", "))
+				p.at(k, "users."+watched.Short(name), "unknown key %s; want one of %s", watched.Quote(key), strings.Join(fields, ", "))
 			}
 		})
 	}
 	if !hasPassword {
 		p.at(k, field, "there is no password; %s", hashPassword)
 	}
-	if n := len(u.ID.String()); n > maxID {
-		p.at(idNode, field, "its id is too long: %d bytes when written with percent signs, and at most %d can be kept; give the user a shorter `id`", n, maxID)
+	if problem := watched.CheckID(u.ID); problem != "" {
+		p.at(idNode, field, "%s; give the user a shorter `id`", problem)
 	}
 	if id := u.ID.ID; id != "" {
 		if other := p.ids[id]; other != nil {
-			p.at(idNode, field, "the id %s is that of %s in line %d; an id belongs to one person for ever", quote(id), quote(other.user.Name), other.line)
+			p.at(idNode, field, "the id %s is that of %s in line %d; an id belongs to one person for ever", watched.Quote(id), watched.Quote(other.User.Name), other.Line)
 		} else {
 			p.ids[id] = e
 		}
 	}
-	u.Mark = mark(u.ID, e.digest)
 	p.entries = append(p.entries, e)
 }
 
@@ -403,7 +354,7 @@ func (p *parser) email(n *yaml.Node, field string) string {
 	}
 	address, err := mail.ParseAddress(text)
 	if err != nil || address.Name != "" || address.Address != text || len(text) > maxEmail {
-		p.at(n, field, "%s is not an e-mail address; want it alone, as in alice@example.com", quote(text))
+		p.at(n, field, "%s is not an e-mail address; want it alone, as in alice@example.com", watched.Quote(text))
 		return ""
 	}
 	return text
@@ -416,14 +367,14 @@ func (p *parser) language(n *yaml.Node, field string) string {
 	}
 	tag, err := language.Parse(text)
 	if err != nil || tag == language.Und {
-		p.at(n, field, "%s is not a language; want its tag, as in en, nl or pt-BR", quote(text))
+		p.at(n, field, "%s is not a language; want its tag, as in en, nl or pt-BR", watched.Quote(text))
 		return ""
 	}
 	return tag.String()
 }
 
 // password never quotes what it was given: somebody may have written a password where its digest belongs.
-func (p *parser) password(e *entry, n *yaml.Node, field string) {
+func (p *parser) password(e *watched.Entry, n *yaml.Node, field string) {
 	if n.Kind != yaml.ScalarNode {
 		p.wrongKind(n, field, "want a digest; "+hashPassword)
 		return
@@ -433,7 +384,7 @@ func (p *parser) password(e *entry, n *yaml.Node, field string) {
 		p.at(n, field, "%v", err)
 		return
 	}
-	e.digest = d
+	e.Digest = d
 	if w := d.Warning(); w != "" {
 		if p.cheap == 0 {
 			p.cheapLine, p.warning = n.Line, w
@@ -460,7 +411,7 @@ func (p *parser) list(n *yaml.Node, field string) []string {
 			p.at(item, field, "a name is empty; take it out")
 		case !p.clean(item, field):
 		case lines[item.Value] != 0:
-			p.at(item, field, "%s is in the list twice", quote(item.Value))
+			p.at(item, field, "%s is in the list twice", watched.Quote(item.Value))
 		default:
 			lines[item.Value] = item.Line
 			all = append(all, item.Value)
@@ -491,24 +442,3 @@ func (p *parser) wrongKind(n *yaml.Node, field, want string) {
 		p.at(n, field, "%s", want)
 	}
 }
-
-// short keeps a name that may be anything from filling a message.
-func short(s string) string {
-	const most = 40
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return utf8.RuneError
-		}
-		return r
-	}, s)
-	if len(s) <= most {
-		return s
-	}
-	end := most
-	for !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end] + "…"
-}
-
-func quote(s string) string { return strconv.Quote(short(s)) }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/directory/watched"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/password"
 )
@@ -41,11 +42,27 @@ users:
     disabled: true
 `
 
-func mustRead(t testing.TB, text string) (*snapshot, Problems) {
+// reading parses a file of that name.
+func reading(path, text string) (entries []*watched.Entry, warnings, problems watched.Problems) {
+	return parse("file", []watched.Text{{Path: path, Data: []byte(text)}})
+}
+
+// population is who stands in a file, sorted by canonical name.
+type population struct {
+	entries []*watched.Entry
+	users   []*mfa.User
+}
+
+func mustRead(t testing.TB, text string) (*population, watched.Problems) {
 	t.Helper()
-	s, warnings, problems := parse("file", "users.yaml", []byte(text))
+	entries, warnings, problems := reading("users.yaml", text)
 	if len(problems) > 0 {
 		t.Fatal(problems)
+	}
+	slices.SortFunc(entries, func(a, b *watched.Entry) int { return strings.Compare(a.User.Canonical, b.User.Canonical) })
+	s := &population{entries: entries}
+	for _, e := range entries {
+		s.users = append(s.users, e.User)
 	}
 	return s, warnings
 }
@@ -56,10 +73,6 @@ func TestEveryFieldArrives(t *testing.T) {
 		t.Fatalf("%d users", len(s.users))
 	}
 	alice, bob := *s.users[0], *s.users[1]
-	if alice.Mark == "" || bob.Mark == "" || alice.Mark == bob.Mark {
-		t.Errorf("the marks are %q and %q", alice.Mark, bob.Mark)
-	}
-	alice.Mark, bob.Mark = "", ""
 	if got, want := fmt.Sprintf("%+v", alice), fmt.Sprintf("%+v", mfa.User{
 		ID: mfa.UserID{Directory: "file", ID: "7f1c"}, Name: "alice", Canonical: "alice", DisplayName: "Alice Example",
 		Email: "alice@example.com", Phone: "+31612345678", Language: "en-US",
@@ -145,8 +158,12 @@ func TestFilesThatAreAccepted(t *testing.T) {
 	} {
 		t.Run(reason, func(t *testing.T) {
 			s, _ := mustRead(t, tc.text)
-			if len(s.users) != tc.users || len(s.byName) != tc.users || len(s.byID) != tc.users {
-				t.Fatalf("%d users, %d names, %d ids", len(s.users), len(s.byName), len(s.byID))
+			names, ids := map[string]bool{}, map[string]bool{}
+			for _, u := range s.users {
+				names[u.Canonical], ids[u.ID.ID] = true, true
+			}
+			if len(s.users) != tc.users || len(names) != tc.users || len(ids) != tc.users {
+				t.Fatalf("%d users, %d names, %d ids", len(s.users), len(names), len(ids))
 			}
 		})
 	}
@@ -291,9 +308,9 @@ func TestMistakesAreToldWithTheirLine(t *testing.T) {
 		},
 	} {
 		t.Run(reason, func(t *testing.T) {
-			s, _, problems := parse("file", "users.yaml", []byte(tc.text))
+			s, _, problems := reading("users.yaml", tc.text)
 			if s != nil {
-				t.Fatalf("the file is accepted, with %d users", len(s.users))
+				t.Fatalf("the file is accepted, with %d users", len(s))
 			}
 			for i, p := range problems {
 				if p.File != "users.yaml" || strings.Contains(p.String(), "hunter2") {
@@ -315,7 +332,7 @@ func TestTwoSpellingsOfOnePersonAreRefused(t *testing.T) {
 	for i, a := range spellings {
 		for _, b := range spellings[i+1:] {
 			text := fmt.Sprintf("users:\n  %s: {password: '%s', id: a}\n  %s: {password: '%s', id: b}\n", a, cheap, b, cheap)
-			if _, _, problems := parse("file", "users.yaml", []byte(text)); len(problems) != 1 || problems[0].Line != 3 {
+			if _, _, problems := reading("users.yaml", text); len(problems) != 1 || problems[0].Line != 3 {
 				t.Errorf("%s and %s: %v", a, b, problems)
 			}
 		}
@@ -328,12 +345,12 @@ func TestYAMLAliasBomb(t *testing.T) {
 	for i := 1; i < 200; i++ {
 		fmt.Fprintf(&b, "  a%d: &a%d [%s]\n", i, i, strings.Repeat(fmt.Sprintf("*a%d, ", i-1), 9))
 	}
-	_, _, problems := parse("file", "users.yaml", []byte(b.String()))
-	if len(problems) != MaxProblems+1 || !strings.Contains(problems[0].Message, "write the value out") {
+	_, _, problems := reading("users.yaml", b.String())
+	if len(problems) != watched.MaxProblems+1 || !strings.Contains(problems[0].Message, "write the value out") {
 		t.Fatal(problems)
 	}
 	// An alias inside of what it stands for is one more way to never come to an end.
-	if _, _, problems := parse("file", "users.yaml", []byte("users: &u\n  alice: *u\n")); len(problems) != 2 {
+	if _, _, problems := reading("users.yaml", "users: &u\n  alice: *u\n"); len(problems) != 2 {
 		t.Error(problems)
 	}
 }
@@ -341,7 +358,7 @@ func TestYAMLAliasBomb(t *testing.T) {
 func TestHugeFilesAreRefusedBeforeTheyTakeMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	for reason, tc := range map[string]struct{ text, want string }{
-		"too large":              {"users: {}\n#" + strings.Repeat("a", MaxSize), "larger than 16 MiB"},
+		"too large":              {"users: {}\n#" + strings.Repeat("a", watched.MaxSize), "larger than 16 MiB"},
 		"too many values":        {"users: [" + strings.Repeat("a,", maxSeparators) + "]", "too many values"},
 		"too many empty values":  {"users: [" + strings.Repeat("[],", maxSeparators) + "]", "too many values"},
 		"too many lines":         {"users:\n" + strings.Repeat(" a\n", maxSeparators), "too many values"},
@@ -352,7 +369,7 @@ func TestHugeFilesAreRefusedBeforeTheyTakeMemory(t *testing.T) {
 	} {
 		t.Run(reason, func(t *testing.T) {
 			runtime.ReadMemStats(&before)
-			_, _, problems := parse("file", "users.yaml", []byte(tc.text))
+			_, _, problems := reading("users.yaml", tc.text)
 			runtime.ReadMemStats(&after)
 			if len(problems) != 1 || !strings.Contains(problems[0].Message, tc.want) {
 				t.Fatal(problems)
@@ -365,28 +382,28 @@ func TestHugeFilesAreRefusedBeforeTheyTakeMemory(t *testing.T) {
 }
 
 func TestManyMistakesAreCounted(t *testing.T) {
-	for _, n := range []int{MaxProblems, MaxProblems + 1, 3 * maxNoted} {
+	for _, n := range []int{watched.MaxProblems, watched.MaxProblems + 1, 3 * 4096} {
 		var b strings.Builder
 		b.WriteString("users:\n")
 		for i := range n {
 			fmt.Fprintf(&b, "  u%d:\n", i)
 		}
-		_, _, problems := parse("file", "users.yaml", []byte(b.String()))
-		if n == MaxProblems {
-			if len(problems) != MaxProblems {
+		_, _, problems := reading("users.yaml", b.String())
+		if n == watched.MaxProblems {
+			if len(problems) != watched.MaxProblems {
 				t.Errorf("%d of %d are told", len(problems), n)
 			}
 			continue
 		}
 		last := problems[len(problems)-1]
-		if len(problems) != MaxProblems+1 || problems[MaxProblems-1].Line != MaxProblems+1 || last.String() != fmt.Sprintf("users.yaml: … and %d more", n-MaxProblems) {
+		if len(problems) != watched.MaxProblems+1 || problems[watched.MaxProblems-1].Line != watched.MaxProblems+1 || last.String() != fmt.Sprintf("users.yaml: … and %d more", n-watched.MaxProblems) {
 			t.Errorf("%d of %d are told, at last %s", len(problems), n, last)
 		}
 	}
 }
 
 func TestProblemsAreAnErrorOfLines(t *testing.T) {
-	_, _, problems := parse("file", "/etc/users.yaml", []byte("users:\n  alice: {guest: 1}\n  bob:\n"))
+	_, _, problems := reading("/etc/users.yaml", "users:\n  alice: {guest: 1}\n  bob:\n")
 	err := error(problems)
 	want := "/etc/users.yaml:2: users.alice: there is no password; " + hashPassword + "\n" +
 		"/etc/users.yaml:2: users.alice.guest: want true or false, without quotes\n" +
@@ -394,44 +411,8 @@ func TestProblemsAreAnErrorOfLines(t *testing.T) {
 	if err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
-	if _, ok := errors.AsType[Problems](fmt.Errorf("loading users: %w", err)); !ok {
+	if _, ok := errors.AsType[watched.Problems](fmt.Errorf("loading users: %w", err)); !ok {
 		t.Error("it is no error to look for")
-	}
-}
-
-func TestMarkChangesWithThePasswordOnly(t *testing.T) {
-	read := func(password, rest string) *mfa.User {
-		s, _ := mustRead(t, "users:\n  alice: {password: '"+password+"'"+rest+"}\n")
-		return s.users[0]
-	}
-	first := read(cheap, "")
-	for _, rest := range []string{"", ", email: alice@example.com", ", groups: [staff]", ", disabled: true", ", id: alice"} {
-		if u := read(cheap, rest); u.Mark != first.Mark {
-			t.Errorf("it changes with %q", rest)
-		}
-	}
-	for _, password := range []string{other, cheaper, least} {
-		if u := read(password, ""); u.Mark == first.Mark {
-			t.Errorf("it doesn't change with %s", password)
-		}
-	}
-	if u := read(cheap, ", id: x"); u.Mark == first.Mark {
-		t.Error("two people with one digest have one mark")
-	}
-	d, err := password.Parse(cheap)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if mark(mfa.UserID{Directory: "a", ID: "bc"}, d) == mark(mfa.UserID{Directory: "ab", ID: "c"}, d) {
-		t.Error("it doesn't tell where the directory ends and the id begins")
-	}
-	for _, secret := range []string{cheap[7:29], cheap[29:]} {
-		if strings.Contains(first.Mark, secret) {
-			t.Error("it holds a part of the digest")
-		}
-	}
-	if len(first.Mark) != 22 {
-		t.Errorf("it is %q", first.Mark)
 	}
 }
 
@@ -445,36 +426,32 @@ func FuzzParse(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		s, _, problems := parse("file", "users.yaml", []byte(text))
-		if (s == nil) == (len(problems) == 0) {
-			t.Fatalf("snapshot %v, problems %v", s, problems)
+		s, _, problems := reading("users.yaml", text)
+		if len(s) > 0 && len(problems) > 0 {
+			t.Fatalf("entries %v, problems %v", s, problems)
 		}
 		lines := 1 + strings.Count(text, "\n")
 		for i, p := range problems {
 			if p.Line < 0 || p.Line > lines+1 || p.Message == "" || strings.ContainsAny(p.String(), "\n\r\x00\x1b") {
 				t.Fatalf("%q is told as %q", text, p)
 			}
-			if i > 0 && i < MaxProblems && p.Line < problems[i-1].Line {
+			if i > 0 && i < watched.MaxProblems && p.Line < problems[i-1].Line {
 				t.Fatalf("%q is told in another order: %v", text, problems)
 			}
 			if strings.Contains(p.Message, "gave up") {
 				t.Fatalf("the YAML parser panics at %q", text)
 			}
 		}
-		if s == nil {
-			return
-		}
 		names, ids := map[string]bool{}, map[string]bool{}
-		for _, u := range s.users {
-			e := s.byName[u.Canonical]
+		for _, e := range s {
+			u := e.User
 			canonical, err := mfa.CanonicalName(u.Name)
-			if err != nil || canonical != u.Canonical || names[canonical] || ids[u.ID.ID] || u.ID.ID == "" || u.ID.Directory != "file" ||
-				e == nil || e.user != u || s.byID[u.ID.ID] != e {
+			if err != nil || canonical != u.Canonical || names[canonical] || ids[u.ID.ID] || u.ID.ID == "" || u.ID.Directory != "file" {
 				t.Fatalf("%q holds %+v", text, u)
 			}
 			names[canonical], ids[u.ID.ID] = true, true
-			if again, err := password.Parse(e.digest.Encoded()); err != nil || again.IsZero() || u.Mark == "" {
-				t.Fatalf("%q has the digest %v of %+v", text, e.digest, u)
+			if again, err := password.Parse(e.Digest.Encoded()); err != nil || again.IsZero() {
+				t.Fatalf("%q has the digest %v of %+v", text, e.Digest, u)
 			}
 			for _, value := range append(append([]string{u.Name, u.DisplayName, u.Email, u.Phone, u.Language}, u.Groups...), u.Roles...) {
 				if strings.ContainsAny(value, "\r\n\x00\u2028") {
@@ -491,8 +468,22 @@ func TestAnIDThatNoStoreCanKeepIsRefused(t *testing.T) {
 		"users:\n  alice:\n    id: " + id + "\n    password: " + cheap + "\n",
 		"users:\n  " + id + ":\n    password: " + cheap + "\n",
 	} {
-		if _, _, problems := parse("file", "users.yaml", []byte(text)); len(problems) != 1 || !strings.Contains(problems.Error(), "give the user a shorter `id`") {
+		if _, _, problems := reading("users.yaml", text); len(problems) != 1 || !strings.Contains(problems.Error(), "give the user a shorter `id`") {
 			t.Errorf("%v", problems)
 		}
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	var all strings.Builder
+	all.WriteString("users:\n")
+	for i := range 10_000 {
+		fmt.Fprintf(&all, "  user%d: {password: '%s'}\n", i, cheap)
+	}
+	text := all.String()
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		reading("users.yaml", text)
 	}
 }

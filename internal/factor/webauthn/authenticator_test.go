@@ -44,6 +44,16 @@ type token struct {
 	otherHandle []byte
 	noHandle    bool
 	attested    string // format; empty: none
+	aaguid      []byte // empty: zeros
+	rawClient   []byte // in place of client data
+	rawObject   []byte // in place of the attestation object
+	drop        string // a part of the response
+	noKey       bool   // no attested credential data
+	short       bool   // authenticator data is cut short
+
+	x5c     [][]byte          // certificates of an attestation; nil: the passkey signs it itself
+	signer  *ecdsa.PrivateKey // of the attestation; nil: the passkey
+	swapped []byte            // AAGUID that is put in after the attestation was signed
 }
 
 func newToken(t testing.TB) *token {
@@ -88,11 +98,17 @@ func (k *token) clientData(typ, challenge string) []byte {
 	for name, value := range k.client {
 		data[name] = value
 	}
+	if k.rawClient != nil {
+		return k.rawClient
+	}
 	return k.json(data)
 }
 
 func (k *token) authenticatorData(flags byte) []byte {
 	hash := sha256.Sum256([]byte(k.rpID))
+	if k.short {
+		return hash[:]
+	}
 	return binary.BigEndian.AppendUint32(append(hash[:], flags), k.counter)
 }
 
@@ -146,15 +162,34 @@ func (k *token) create(options []byte) string {
 	}
 	public := k.encode(map[int]any{1: 2, 3: alg, -1: 1, -2: point[1:33], -3: point[33:]})
 	auth := k.authenticatorData(k.flags | at)
-	auth = append(auth, make([]byte, 16)...) // AAGUID
+	if k.aaguid == nil {
+		k.aaguid = make([]byte, 16)
+	}
+	auth = append(auth, k.aaguid...)
 	auth = binary.BigEndian.AppendUint16(auth, uint16(len(k.id)))
 	auth = append(append(auth, k.id...), public...)
+	if k.noKey {
+		auth = k.authenticatorData(k.flags)
+	}
 	client := k.clientData("webauthn.create", q.Challenge)
 	object := map[string]any{"fmt": "none", "attStmt": map[string]any{}, "authData": auth}
 	if k.attested != "" {
-		object["fmt"], object["attStmt"] = k.attested, map[string]any{"alg": -7, "sig": k.sign(auth, client)}
+		statement := map[string]any{"alg": -7, "sig": k.sign(auth, client)}
+		if k.signer != nil {
+			statement["sig"], statement["x5c"] = signed(k.t, k.signer, auth, client), k.x5c
+		}
+		object["fmt"], object["attStmt"] = k.attested, statement
 	}
-	return k.answer(map[string]any{"clientDataJSON": b64(client), "attestationObject": b64(k.encode(object)), "transports": []string{"internal", "hybrid"}})
+	if k.swapped != nil {
+		swapped := append([]byte(nil), auth...)
+		copy(swapped[37:], k.swapped)
+		object["authData"] = swapped
+	}
+	raw := k.encode(object)
+	if k.rawObject != nil {
+		raw = k.rawObject
+	}
+	return k.answer(map[string]any{"clientDataJSON": b64(client), "attestationObject": b64(raw), "transports": []string{"internal", "hybrid"}})
 }
 
 func (k *token) sign(auth, client []byte) []byte {
@@ -188,6 +223,7 @@ func (k *token) get(options []byte) string {
 }
 
 func (k *token) answer(response map[string]any) string {
+	delete(response, k.drop)
 	raw := k.id
 	if k.badRawID {
 		raw = []byte("another")

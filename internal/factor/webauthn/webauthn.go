@@ -1,11 +1,12 @@
-// Package webauthn is passkeys and security keys (WebAuthn Level 3) as a second factor. Every one must verify its user, by a PIN
-// or biometrics, so that it is worth two factors; who made it is not asked.
+// Package webauthn is passkeys and security keys (WebAuthn Level 3), as a second factor and in the password's place. Every one must
+// verify its user, by a PIN or biometrics, so that it is worth two factors. Who made it is asked only where the operator names makers whom he believes.
 package webauthn
 
 import (
 	"bytes"
 	"cmp"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,8 +22,13 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 )
 
-// Lifetime is how long an answer may take.
-const Lifetime = 5 * time.Minute
+const (
+	// Lifetime is how long an answer may take.
+	Lifetime = 5 * time.Minute
+
+	// DiscoveryLifetime is the same for a sign-in page, which may be open for a while before anybody looks at it.
+	DiscoveryLifetime = 10 * time.Minute
+)
 
 const (
 	handleSize = 32       // of a user handle, in bytes: random, so that it says nothing about who it is (WebAuthn, section 14.6.1)
@@ -37,6 +43,14 @@ type Factor struct {
 
 	// DisplayName is what browsers and passkey managers call the relying party. Empty: by its domain.
 	DisplayName string
+
+	// RelatedOrigins are origins outside of RPID that its passkeys are good for too (WebAuthn Level 3, section 5.11). Browsers ask
+	// the host RPID for the list.
+	RelatedOrigins []string
+
+	// Roots are the makers of security keys who are believed about what they have made. With them, browsers are asked for the maker's
+	// attestation when a passkey is registered. Nil: nobody is believed or asked.
+	Roots *x509.CertPool
 }
 
 // data is what is kept of a credential.
@@ -51,6 +65,9 @@ type asked struct {
 	RPID    string               `json:"rp"`
 	Expires time.Time            `json:"expires"`
 	Session webauthn.SessionData `json:"session"` // as the library wants it back
+
+	// Discovery says that nobody was named: any passkey of the relying party's may answer.
+	Discovery bool `json:"discovery,omitempty"`
 }
 
 // Method is mfa.Passkey.
@@ -64,7 +81,17 @@ func (f Factor) RP(host string) string {
 	if f.RPID == "" || host == f.RPID || strings.HasSuffix(host, "."+f.RPID) {
 		return cmp.Or(f.RPID, host)
 	}
+	for _, related := range f.RelatedOrigins {
+		if u, err := url.Parse(related); err == nil && u.Hostname() == host {
+			return f.RPID
+		}
+	}
 	return ""
+}
+
+// related says whether an origin outside of the relying party's domain may use its passkeys.
+func (f Factor) related(host, origin string) bool {
+	return f.RPID == "" || host == f.RPID || strings.HasSuffix(host, "."+f.RPID) || slices.Contains(f.RelatedOrigins, origin)
 }
 
 var errSite = errors.New("there are no passkeys on this site")
@@ -74,12 +101,20 @@ func (f Factor) relyingParty(rpID, origin string) (*webauthn.WebAuthn, error) {
 	patience := webauthn.TimeoutConfig{Timeout: Lifetime, TimeoutUVD: Lifetime} // for the browser; asked.Expires enforces it
 	return webauthn.New(&webauthn.Config{
 		RPID: rpID, RPDisplayName: cmp.Or(f.DisplayName, rpID), RPOrigins: []string{origin},
-		AttestationPreference: protocol.PreferNoAttestation,
+		AttestationPreference: f.attestation(),
 		AuthenticatorSelection: protocol.AuthenticatorSelection{
 			ResidentKey: protocol.ResidentKeyRequirementPreferred, UserVerification: protocol.VerificationRequired,
 		},
 		Timeouts: webauthn.TimeoutsConfig{Login: patience, Registration: patience},
 	})
+}
+
+// attestation is what browsers are asked for about the maker.
+func (f Factor) attestation() protocol.ConveyancePreference {
+	if f.Roots == nil {
+		return protocol.PreferNoAttestation
+	}
+	return protocol.PreferDirectAttestation
 }
 
 // origin gives the site's origin as browsers write it, and its relying party.
@@ -99,7 +134,11 @@ func (f Factor) origin(site mfa.Site) (origin, rpID string, err error) {
 	default:
 		host = strings.TrimSuffix(host, ":80")
 	}
-	return u.Scheme + "://" + host, rpID, nil
+	origin = u.Scheme + "://" + host
+	if !f.related(site.Host, origin) {
+		return "", "", errSite
+	}
+	return origin, rpID, nil
 }
 
 // person is a user as the library sees him.
@@ -159,7 +198,7 @@ func (f Factor) BeginRegistration(user *mfa.User, site mfa.Site, has []mfa.Crede
 	if err != nil {
 		return mfa.Challenge{}, fmt.Errorf("asking for a passkey: %w", err)
 	}
-	return challenge(asked{origin, rpID, now.Add(Lifetime), *session}, creation.Response)
+	return challenge(asked{Origin: origin, RPID: rpID, Expires: now.Add(Lifetime), Session: *session}, creation.Response)
 }
 
 // BeginVerification asks for one of the passkeys that are good for the site.
@@ -179,15 +218,11 @@ func (f Factor) BeginVerification(_ *mfa.User, site mfa.Site, credentials []mfa.
 	if len(opened) == 0 {
 		return mfa.Challenge{}, errSite
 	}
-	p := &person{handle: handle}
-	for _, d := range opened {
-		p.credentials = append(p.credentials, d.Credential)
-	}
-	assertion, session, err := rp.BeginLogin(p)
+	assertion, session, err := rp.BeginLogin(owner(handle, opened))
 	if err != nil {
 		return mfa.Challenge{}, fmt.Errorf("asking for a passkey: %w", err)
 	}
-	return challenge(asked{origin, rpID, now.Add(Lifetime), *session}, assertion.Response)
+	return challenge(asked{Origin: origin, RPID: rpID, Expires: now.Add(Lifetime), Session: *session}, assertion.Response)
 }
 
 func challenge(a asked, options any) (mfa.Challenge, error) {
@@ -260,8 +295,8 @@ func (f Factor) FinishRegistration(state []byte, has []mfa.Credential, answer st
 	if slices.ContainsFunc(opened, func(d data) bool { return bytes.Equal(d.Credential.ID, made.ID) }) {
 		return mfa.Credential{}, wrong("this passkey is registered already")
 	}
-	made.Attestation = webauthn.CredentialAttestation{} // it was not asked for, and is not looked at again
-	c := mfa.Credential{Method: mfa.Passkey, Added: now, RP: a.RPID}
+	made.Attestation = webauthn.CredentialAttestation{} // it is not looked at again
+	c := mfa.Credential{Method: mfa.Passkey, Added: now, RP: a.RPID, Model: f.attested(&parsed.Response.AttestationObject, now)}
 	c.Data, err = json.Marshal(data{a.Session.UserID, *made})
 	return c, err
 }
@@ -277,24 +312,18 @@ func (f Factor) FinishVerification(state []byte, credentials []mfa.Credential, a
 	if err != nil {
 		return mfa.Credential{}, err
 	}
-	if len(a.Session.AllowedCredentialIDs) == 0 {
+	if a.Discovery || len(a.Session.AllowedCredentialIDs) == 0 {
 		return mfa.Credential{}, wrong("nothing was asked") // the library would take any passkey
 	}
-	parsed, err := protocol.ParseCredentialRequestResponseBytes([]byte(answer))
+	parsed, err := parse(a, answer)
 	if err != nil {
-		return mfa.Credential{}, refused(err)
-	}
-	if got := parsed.Response.CollectedClientData.Origin; got != a.Origin {
-		return mfa.Credential{}, wrong("it comes from %.100q, not %s", got, a.Origin)
+		return mfa.Credential{}, err
 	}
 	opened, kept, handle, err := read(credentials, a.RPID)
 	if err != nil {
 		return mfa.Credential{}, err
 	}
-	p := &person{handle: handle}
-	for _, d := range opened {
-		p.credentials = append(p.credentials, d.Credential)
-	}
+	p := owner(handle, opened)
 	// One that was removed since is not among them, and the library would refuse the others with it.
 	a.Session.AllowedCredentialIDs = slices.DeleteFunc(a.Session.AllowedCredentialIDs, func(id []byte) bool {
 		return !slices.ContainsFunc(opened, func(d data) bool { return bytes.Equal(d.Credential.ID, id) })
@@ -306,6 +335,31 @@ func (f Factor) FinishVerification(state []byte, credentials []mfa.Credential, a
 	if err != nil {
 		return mfa.Credential{}, refused(err)
 	}
+	return renew(opened, kept, used, parsed, now)
+}
+
+// parse reads what a browser answers to a question.
+func parse(a asked, answer string) (*protocol.ParsedCredentialAssertionData, error) {
+	parsed, err := protocol.ParseCredentialRequestResponseBytes([]byte(answer))
+	if err != nil {
+		return nil, refused(err)
+	}
+	if got := parsed.Response.CollectedClientData.Origin; got != a.Origin { // the library also takes what only looks alike
+		return nil, wrong("it comes from %.100q, not %s", got, a.Origin)
+	}
+	return parsed, nil
+}
+
+func owner(handle []byte, opened []data) *person {
+	p := &person{handle: handle}
+	for _, d := range opened {
+		p.credentials = append(p.credentials, d.Credential)
+	}
+	return p
+}
+
+// renew gives the credential that has answered, as it must be kept next. used is what the library makes of it.
+func renew(opened []data, kept []mfa.Credential, used *webauthn.Credential, parsed *protocol.ParsedCredentialAssertionData, now time.Time) (mfa.Credential, error) {
 	i := slices.IndexFunc(opened, func(d data) bool { return bytes.Equal(d.Credential.ID, used.ID) })
 	if i < 0 {
 		return mfa.Credential{}, wrong("there is no such passkey")
@@ -316,16 +370,16 @@ func (f Factor) FinishVerification(state []byte, credentials []mfa.Credential, a
 	}
 	opened[i].Credential = *used
 	c := kept[i]
-	if c.Data, err = json.Marshal(opened[i]); err != nil {
+	raw, err := json.Marshal(opened[i])
+	if err != nil {
 		return mfa.Credential{}, err
 	}
-	c.LastUsed = now
+	c.Data, c.LastUsed = raw, now
 	return c, nil
 }
 
 // Interface guards
 var (
 	_ mfa.Registrar  = Factor{}
-	_ mfa.Challenger = Factor{}
-	_ mfa.Local      = Factor{}
+	_ mfa.Discoverer = Factor{}
 )

@@ -72,6 +72,13 @@ type (
 		ID           string   `json:"id,omitempty"`
 		Name         string   `json:"displayName"`
 		Combinations []string `json:"allowedCombinations,omitempty"`
+
+		Configurations []modelsForm `json:"combinationConfigurations,omitempty"`
+	}
+	modelsForm struct {
+		Type    string   `json:"@odata.type"`
+		Applies []string `json:"appliesToCombinations"`
+		Models  []string `json:"allowedAAGUIDs"`
 	}
 	sessionForm struct {
 		Frequency  *frequencyForm   `json:"signInFrequency,omitempty"`
@@ -241,6 +248,9 @@ func strengthOf(name string, defined []Strength) *strengthForm {
 	for _, s := range defined {
 		if s.Name == name {
 			form.Combinations = s.Combinations
+			if len(s.AAGUIDs) > 0 {
+				form.Configurations = []modelsForm{{"#microsoft.graph.fido2CombinationConfiguration", []string{"fido2"}, s.AAGUIDs}}
+			}
 		}
 	}
 	return form

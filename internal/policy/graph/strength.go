@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,10 +15,13 @@ type Strength struct {
 	// Combinations are the ways to prove oneself that are strong enough, in the words of Graph's authenticationMethodModes:
 	// "fido2", "password,softwareOath".
 	Combinations []string
+
+	// AAGUIDs are the models of security keys that count as fido2, in lower case. Empty: every passkey does.
+	AAGUIDs []string
 }
 
 func (s *Strength) equal(t Strength) bool {
-	return s.Name == t.Name && slices.Equal(s.Combinations, t.Combinations)
+	return s.Name == t.Name && slices.Equal(s.Combinations, t.Combinations) && slices.Equal(s.AAGUIDs, t.AAGUIDs)
 }
 
 // modes are the ways to prove oneself of which combinations are made.
@@ -93,7 +97,7 @@ func (j *judge) authStrength(v *value) string {
 		s.Combinations = append(s.Combinations, c)
 	}
 	for _, c := range configurations {
-		if !j.configuration(c) {
+		if !j.configuration(c, s) {
 			return ""
 		}
 	}
@@ -101,14 +105,28 @@ func (j *judge) authStrength(v *value) string {
 	return name
 }
 
-// configuration refuses what bounds a combination: models of security keys, issuers and policies of certificates.
-func (j *judge) configuration(c *object) bool {
+var aaguid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+
+// configuration takes the models of security keys, and refuses what else bounds a combination: issuers and policies of certificates.
+func (j *judge) configuration(c *object, s *Strength) bool {
 	if c.empty() {
 		return true
 	}
 	c.take("id")
-	c.take("appliesToCombinations")
-	for _, bound := range []string{"allowedAAGUIDs", "allowedIssuerSkis", "allowedPolicyOIDs", "allowedIssuers"} {
+	applies := c.texts("appliesToCombinations")
+	if models := c.texts("allowedAAGUIDs"); len(models) > 0 {
+		for i := range models {
+			models[i] = strings.ToLower(models[i])
+		}
+		// Here they bound every passkey of the strength, and there is one list of them.
+		fido2 := len(applies) == 1 && strings.EqualFold(applies[0], "fido2") && slices.Contains(s.Combinations, "fido2")
+		if !fido2 || len(s.AAGUIDs) > 0 || slices.ContainsFunc(models, func(m string) bool { return !aaguid.MatchString(m) }) {
+			j.refuse(strengthPath, "allowedAAGUIDs")
+			return false
+		}
+		s.AAGUIDs = models
+	}
+	for _, bound := range []string{"allowedIssuerSkis", "allowedPolicyOIDs", "allowedIssuers"} {
 		if !c.one(bound).empty() {
 			j.refuse(strengthPath, bound)
 			return false

@@ -74,8 +74,24 @@ function write(credential) {
 	});
 }
 
+// furnish adds button and message to a form that nobody should see without a script, also in browsers that show what is hidden.
+function furnish(form) {
+	const message = document.createElement("p");
+	message.className = "warning";
+	message.dataset.says = "failed";
+	message.setAttribute("role", "alert");
+	message.hidden = true;
+	message.textContent = form.dataset.failed;
+	const button = document.createElement("button");
+	button.type = "button";
+	button.textContent = form.dataset.button;
+	form.append(message, button);
+}
+
 for (const form of document.querySelectorAll("[data-passkey]")) {
+	if (form.dataset.button && window.PublicKeyCredential) furnish(form);
 	const button = form.querySelector("button");
+	const kind = form.dataset.passkey;
 	const say = (what) => {
 		for (const element of form.querySelectorAll("[data-says]")) element.hidden = element.dataset.says !== what;
 	};
@@ -83,25 +99,49 @@ for (const form of document.querySelectorAll("[data-passkey]")) {
 		say("missing");
 		continue;
 	}
+	const ask = async (more) => {
+		const options = { publicKey: read(form.dataset.options), ...more };
+		form.elements.code.value = write(await (kind === "create" ? navigator.credentials.create(options) : navigator.credentials.get(options)));
+		form.submit();
+	};
+	// wait has the browser offer passkeys in the list below the field of the user name. There can be one request at a time.
+	let waiting = null;
+	const wait = async () => {
+		if (kind !== "discover" || !await PublicKeyCredential.isConditionalMediationAvailable?.()) return;
+		waiting = new AbortController();
+		ask({ mediation: "conditional", signal: waiting.signal }).catch(() => {});
+	};
 	const start = async () => {
+		waiting?.abort();
 		button.disabled = true;
 		say("");
 		try {
-			const options = { publicKey: read(form.dataset.options) };
-			const create = form.dataset.passkey === "create";
-			form.elements.code.value = write(await (create ? navigator.credentials.create(options) : navigator.credentials.get(options)));
-			form.submit();
+			await ask();
 		} catch (error) {
 			// InvalidStateError: the authenticator holds one already. Everything else looks alike, so that pages learn nothing.
 			say(error.name === "InvalidStateError" ? "known" : "failed");
 			button.disabled = false;
 			button.focus();
+			wait();
 		}
 	};
 	button.hidden = false;
 	button.addEventListener("click", start);
 	// The press on the page before has led here, and asked for it.
-	if (form.dataset.passkey === "get") start();
+	if (kind === "get") start();
+	wait();
+}
+
+// The browser forgets passkeys that are gone, where it can.
+for (const [what, signal] of [["unknown", "signalUnknownCredential"], ["accepted", "signalAllAcceptedCredentials"]]) {
+	for (const element of document.querySelectorAll(`[data-${what}]`)) {
+		window.PublicKeyCredential?.[signal]?.(JSON.parse(element.dataset[what])).catch(() => {});
+	}
+}
+
+// Says with a form that this device can keep a passkey.
+for (const input of document.querySelectorAll("[data-can]")) {
+	window.PublicKeyCredential?.isUserVerifyingPlatformAuthenticatorAvailable().then((can) => { input.value = can ? "yes" : ""; });
 }
 
 // A second press would send a form that the first has used up, and hide its answer.
