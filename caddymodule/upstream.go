@@ -136,15 +136,18 @@ func (h *Handler) withEntry(rt *runtime, r *http.Request, request *gate.Request,
 		}
 		fallthrough
 	case gate.ByAppPassword:
-		if h.authorize(rt, r, out.User, out.Account) { // what was in its place is ours, and not the application's
-			return answer{refused: func() { h.upstreamRefused(out.User) }}
+		user := out.User
+		if h.authorize(rt, r, user, out.Account) { // what was in its place is ours, and not the application's
+			return answer{refused: func() { h.upstreamRefused(user) }}
 		}
 		return answer{}
 	}
-	// What it carries, or is about to, is for the application: so are its challenges.
+	// What it carries, or is about to, is for the application: so are its challenges. The function keeps neither request nor out, which
+	// would then be allocated for every request.
+	password, emergency := out.Entry.By == gate.ByPassword, rt.gate.Emergency
+	address, asked, rewritten, now := request.Client.Address, request.Asked, request.Rewritten, request.Now
 	return answer{keep: func(scheme legacy.Class) bool {
-		return scheme == legacy.Basic && out.Entry.By == gate.ByPassword ||
-			h.gated.Doors.Admits(scheme, request.Client.Address, request.Asked, request.Rewritten, request.Now, rt.gate.Emergency)
+		return scheme == legacy.Basic && password || h.gated.Doors.Admits(scheme, address, asked, rewritten, now, emergency)
 	}}
 }
 

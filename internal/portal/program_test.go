@@ -92,13 +92,16 @@ func TestSubversionGetsItsOwnErrors(t *testing.T) {
 	}
 }
 
+// spelled gives the values of a header that is spelled so, letter by letter.
+func spelled(h http.Header, name string) []string { return h[name] }
+
 func TestOfficeIsOfferedOurSignIn(t *testing.T) {
 	p := testPortal(t, machineTexts(t))
 	r, f := toProgram(legacy.OFBA)
 	r.Header.Set("X-FORMS_BASED_AUTH_ACCEPTED", "t")
 	for name, w := range programAnswers(p, r, f) {
 		offered := name == "legacy" || name == "legacy, with app passwords" || name == "sign-in" || name == "step-up" || strings.HasPrefix(name, "invitation")
-		required, end := w.Header()["X-FORMS_BASED_AUTH_REQUIRED"], w.Header()["X-FORMS_BASED_AUTH_RETURN_URL"]
+		required, end := spelled(w.Header(), "X-FORMS_BASED_AUTH_REQUIRED"), spelled(w.Header(), "X-FORMS_BASED_AUTH_RETURN_URL")
 		if (len(required) == 1) != offered || (len(end) == 1) != offered {
 			t.Errorf("%s: %q %q", name, required, end)
 			continue
@@ -116,7 +119,7 @@ func TestOfficeIsOfferedOurSignIn(t *testing.T) {
 	// Over plain http there is no sign-in.
 	f.Secure, f.HTTPS = false, false
 	w = httptest.NewRecorder()
-	if p.Challenge(w, r, f, ""); w.Header()["X-FORMS_BASED_AUTH_REQUIRED"] != nil || w.Code != http.StatusForbidden {
+	if p.Challenge(w, r, f, ""); spelled(w.Header(), "X-FORMS_BASED_AUTH_REQUIRED") != nil || w.Code != http.StatusForbidden {
 		t.Errorf("over plain http: %d, %v", w.Code, w.Header())
 	}
 	w = httptest.NewRecorder()
