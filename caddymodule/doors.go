@@ -238,10 +238,23 @@ func (a *App) warnOfLegacy(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, h := range a.handlers {
-		for _, finding := range lintDoors(&h.Application, now) {
+		findings := lintDoors(&h.Application, now)
+		if opensTo(&h.Application, string(legacy.NTLM)) && !h.gated.Doors.Unshared {
+			findings = append(findings, "NTLM is refused all the same: it signs in a connection, and the connections to this application serve several clients; "+
+				"give `reverse_proxy` a transport that has one for each client, or `transport http` with `keepalive off`")
+		}
+		for _, finding := range findings {
 			a.log.Warn("legacy authentication: this may not be meant", zap.String("application", h.gated.Name), zap.String("finding", finding))
 		}
 	}
+}
+
+// opensTo says whether a rule or an exception for a class opens something.
+func opensTo(a *config.Application, class string) bool {
+	return slices.ContainsFunc(a.LegacyAuth, func(r config.LegacyRule) bool {
+		return r.Mode != config.LegacyBlock && slices.Contains(r.Classes, class)
+	}) ||
+		slices.ContainsFunc(a.LegacyExceptions, func(e config.LegacyException) bool { return slices.Contains(e.Classes, class) })
 }
 
 // lintDoors says what of an application's doors may not be meant. Of exceptions that have ended, the inventory tells.

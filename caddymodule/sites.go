@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
@@ -39,8 +40,10 @@ func (a *App) checkSites() error {
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
 		w := &walker{server: servers[name]}
 		w.walk(w.server.Routes, nil)
+		unshared := !w.shares
 		for _, p := range w.places {
 			found[p.handler] = true
+			p.handler.gated.Doors.Unshared = unshared
 			for _, host := range p.hosts() {
 				if !p.handler.LegacyOnly {
 					names[host] = true
@@ -139,6 +142,7 @@ type walker struct {
 	places []place
 	depth  int
 	kind   func(*Handler) bool // that is looked for; nil: any
+	shares bool                // some application's connections serve several clients
 }
 
 // place is where a handler stands: below these routes, the outermost first.
@@ -162,10 +166,22 @@ func (w *walker) walk(routes caddyhttp.RouteList, above []*caddyhttp.Route) {
 			if ours, ok := h.(*Handler); ok {
 				w.places = append(w.places, place{ours, below})
 			}
+			w.shares = w.shares || sharesConnections(h)
 			w.walk(w.inner(h), below)
 		}
 	}
 	w.depth--
+}
+
+// sharesConnections says whether a handler sends requests of several clients over one connection, as reverse_proxy does unless its
+// transport has keepalive off. Of a transport that isn't Caddy's own we take it that it was chosen because it doesn't.
+func sharesConnections(h caddyhttp.MiddlewareHandler) bool {
+	proxy, ok := h.(*reverseproxy.Handler)
+	if !ok {
+		return false
+	}
+	transport, ok := proxy.Transport.(*reverseproxy.HTTPTransport)
+	return ok && (transport.KeepAlive == nil || transport.KeepAlive.Enabled == nil || *transport.KeepAlive.Enabled)
 }
 
 // inner gives the routes within a handler that requests go through.

@@ -143,3 +143,19 @@ func TestSitesThatWork(t *testing.T) {
 		})
 	}
 }
+
+// TestWhichConnectionsAreShared looks at what NTLM would sign in.
+func TestWhichConnectionsAreShared(t *testing.T) {
+	for behind, unshared := range map[string]bool{
+		"respond ok":                             true,
+		"reverse_proxy 127.0.0.1:1":              false,
+		"handle {\nreverse_proxy 127.0.0.1:1\n}": false,
+		"reverse_proxy 127.0.0.1:1 {\ntransport http {\nkeepalive 1m\n}\n}":  false,
+		"reverse_proxy 127.0.0.1:1 {\ntransport http {\nkeepalive off\n}\n}": true,
+		"reverse_proxy unix//run/a.sock {\ntransport fastcgi\n}":             true,
+	} {
+		if h := load(t, "mfa app\n"+behind); h.gated.Doors.Unshared != unshared {
+			t.Errorf("%s: %v, want %v", behind, h.gated.Doors.Unshared, unshared)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -164,7 +165,7 @@ func TestRealClients(t *testing.T) {
 	t.Run("reported", func(t *testing.T) {
 		c.t = t
 		direct := "http://127.0.0.1:" + strconv.Itoa(apache.port)
-		site := "mfa app {\nlegacy_only\nlegacy_auth all report\n}\nreverse_proxy {upstream}"
+		site := "mfa app {\nlegacy_only\nlegacy_auth all report\n}\nreverse_proxy {upstream} {\ntransport http {\nkeepalive off\n}\n}"
 		web := apache.behindAs(lab.Options{Address: byAnyName, Site: site})
 		want, _ := c.run(direct, "", "alice", legacyPassword)
 		got, lines := c.run(byNumber(web), "", "alice", legacyPassword)
@@ -190,12 +191,13 @@ func TestRealClients(t *testing.T) {
 func appPassword(t *testing.T, p *lab.Proxy) string {
 	t.Helper()
 	out := p.Command("app-password", "add", "alice", "--application", "app", "--name", "a real client", "--json")
-	_, rest, ok := strings.Cut(out, `"password":`)
-	parts := strings.SplitN(rest, `"`, 3)
-	if !ok || len(parts) != 3 {
-		t.Fatalf("app-password add says %s", out)
+	var made struct {
+		Secret string `json:"secret"`
 	}
-	return parts[1]
+	if err := json.Unmarshal([]byte(out), &made); err != nil || made.Secret == "" {
+		t.Fatalf("app-password add says %s: %v", out, err)
+	}
+	return made.Secret
 }
 
 // ours are the headers that lie between an application and its client: its own to begin with, and those of Caddy.

@@ -18,6 +18,10 @@ type Doors struct {
 
 	// Only says that nobody signs in: what carries no legacy credential passes as it came.
 	Only bool
+
+	// Unshared says that no connection to the application serves several clients. NTLM proves who is at the other end of a connection,
+	// and not who sends a request (MS-NTHT, section 1.3): over one that is shared, everybody would be whoever proved himself last.
+	Unshared bool
 }
 
 // Mode is what becomes of legacy authentication. The zero Mode is none: policy decides.
@@ -107,6 +111,9 @@ type door struct {
 // is the canonical name of whom a Basic credential claims to be of; empty: nobody can be called so.
 func (d *Doors) find(f *legacy.Finding, named string, at *spot, now time.Time, emergency bool) door {
 	basic := f.Basic != nil
+	if f.NTLM && !d.Unshared {
+		return door{way: shut}
+	}
 	if e := d.exception(f, named, at, now); e != nil {
 		if e.User != "" {
 			return door{way: verify, exception: e}

@@ -288,6 +288,12 @@ func TestDoors(t *testing.T) {
 		"Basic outside of the rule's scope":                  {model: defaultsOn, doors: one(Allow, from(abroad), legacy.Basic), request: []string{basic("alice", "pw-alice")}, want: Legacy},
 		"a Basic inside of a scope is verified all the same": {model: defaultsOn, doors: one(Allow, from(office)), request: []string{basic("alice", "junk")}, want: Legacy, invite: true, hashes: 1},
 
+		"NTLM inside of its scope, over shared connections": {model: defaultsOn, doors: one(Allow, from(office), legacy.NTLM), request: []string{ntlm}, want: Legacy},
+		"and beside another credential":                     {model: defaultsOn, doors: one(Allow, from(office)), request: []string{digest, ntlm}, want: Legacy},
+		"and where it is malformed":                         {model: defaultsOn, doors: one(Allow, from(office)), request: []string{"x, NTLM TlRMTVNTUAABAAAA"}, want: Legacy},
+		"and where a service is excepted":                   {model: defaultsOn, doors: Doors{Exceptions: []Exception{{Name: "z", Service: "scanner", Classes: []legacy.Class{legacy.NTLM}, Until: ends, Scope: from(office)}}}, request: []string{ntlm}, want: Legacy},
+		"NTLM over a connection for each client":            {model: defaultsOn, doors: Doors{Rules: one(Allow, from(office), legacy.NTLM).Rules, Unshared: true}, request: []string{ntlm}, want: Admit, by: ByScope},
+
 		// A policy that blocks whatever the client is above all that.
 		"allowed, but a policy blocks everybody whatever he uses":     {model: policies(blockAll), doors: one(Allow, Scope{}), request: []string{basic("alice", "pw-alice")}, want: Legacy},
 		"an app password does not help there":                         {model: policies(blockAll), doors: Doors{AppPasswords: On}, request: []string{basic("alice", "key-alice-hr")}, want: Legacy},

@@ -27,6 +27,8 @@ type Finding struct {
 	// is refused by itself wins over one that is reported.
 	Scheme Class
 
+	NTLM bool // one of the values is NTLM, or what some server could take for it
+
 	User    string      // as typed, if it can be read; anybody can claim any
 	Basic   *Credential // exactly one well-formed Basic credential, and no other in the head: only that can be verified
 	Client  string      // the client's family by its User-Agent, from a fixed list, "other" or "none"; empty where nothing else is found

@@ -40,11 +40,18 @@ func (f *Finding) carry(values []string) (modern bool) {
 		if len(values) == 1 {
 			f.Basic = c.basic
 		}
+		f.NTLM = f.NTLM || c.class == NTLM || c.class == Malformed && mayBeNTLM(v)
 		if f.Scheme == None || c.class == Malformed || f.Scheme.Reported() && !c.class.Reported() {
 			f.Scheme, f.User = c.class, c.user
 		}
 	}
 	return modern
+}
+
+// mayBeNTLM says whether some server could find NTLM in a value that is malformed.
+func mayBeNTLM(value string) bool {
+	value = strings.ToLower(value)
+	return strings.Contains(value, "ntlm") || strings.Contains(value, "negotiate")
 }
 
 func parseAuthorization(value string) carried {
