@@ -33,8 +33,7 @@ var notYet = map[string]bool{
 	"portal": true, "service_token": true, "legacy_emergency": true,
 	"strengths[].aaguids": true, "per_user_mfa.app_passwords": true, "per_user_mfa.remember_browser": true,
 	"session.remember": true, "session.remember_browser": true,
-	"factor.push": true,
-	"users.ldap":  true, "users.htpasswd": true,
+	"users.ldap": true, "users.htpasswd": true,
 	"store.redis.cluster": true, "store.redis.sentinel": true,
 	"application.legacy_auth": true, "application.app_passwords": true, "application.service_tokens": true,
 	"application.legacy_exception": true, "application.with_session": true, "application.upstream_basic": true, "application.legacy_only": true,
@@ -238,6 +237,10 @@ func (p *parser) text(field *string, example string) option {
 //		factor webauthn {
 //			rp_id        <domain>
 //			display_name <text>
+//		}
+//		factor push {
+//			contact mailto:<address>
+//			allow   <host:port>…
 //		}
 //		factor recovery_codes
 //		factor sms|voice|email {   # see sentFactor
@@ -468,6 +471,18 @@ func (p *parser) factor(c *config.Config) option {
 				"rp_id":        p.text(&c.Factor.WebAuthn.RPID, "rp_id example.com"),
 				"display_name": p.text(&c.Factor.WebAuthn.DisplayName, `display_name "Example"`),
 			})
+		case kind == "push" && c.Factor.Push != nil:
+			p.wrong(d, "`factor push` stands here twice; write it once")
+		case kind == "push":
+			c.Factor.Push = &config.Push{}
+			p.block(d, "factor.push", map[string]option{
+				"contact": p.text(&c.Factor.Push.Contact, "contact mailto:ops@example.com"),
+				"allow": func(d *caddyfile.Dispenser) {
+					if hosts, ok := p.args(d, 1, -1, "allow push.corp.example:8443"); ok {
+						c.Factor.Push.Allow = hosts
+					}
+				},
+			})
 		case kind == "recovery_codes":
 			c.Factor.RecoveryCodes = &config.RecoveryCodes{}
 			p.end(d)
@@ -478,7 +493,7 @@ func (p *parser) factor(c *config.Config) option {
 		case kind == "email":
 			p.sentFactor(d, kind, &c.Factor.Email)
 		default:
-			p.wrong(d, "there is no factor %q; want `totp`, `webauthn`, `sms`, `voice`, `email` or `recovery_codes`", kind)
+			p.wrong(d, "there is no factor %q; want `totp`, `webauthn`, `push`, `sms`, `voice`, `email` or `recovery_codes`", kind)
 		}
 	}
 }

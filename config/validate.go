@@ -122,6 +122,10 @@ func (c *Config) Validate() Problems {
 		}
 	}
 
+	if p := c.Factor.Push; p != nil {
+		ps.push(p)
+	}
+
 	if len(c.Help) > MaxHelp || !utf8.ValidString(c.Help) || strings.ContainsFunc(c.Help, unicode.IsControl) {
 		ps.add("help", "the text must be one line of at most %d bytes; say where help is found, for example \"Service desk, phone 1234\"", MaxHelp)
 	}

@@ -79,6 +79,7 @@ var keepers = []struct {
 	{"github.com/gorilla/securecookie", []string{"internal/session", "internal/signin"}, "cookies are made where their keys are derived"},
 	{"github.com/gaissmai/bart", []string{"internal/policy"}, "addresses are looked up where locations are compiled"},
 	{"github.com/yuin/goldmark", []string{"internal/portal"}, "what operators write becomes HTML on the pages alone"},
+	{"github.com/SherClockHolmes/webpush-go", []string{"internal/sender"}, "what is sent to an address that a browser has named is sent from one place"},
 	{"github.com/pquerna/otp", []string{"internal/factor/totp"}, "its traps are known in one place"},
 	{module + "/caddymodule", []string{"cmd", "caddymodule"}, "nothing may depend on the skin"},
 	{module + "/internal/portal", []string{"caddymodule"}, "pages are at the edge; what they need to know is asked of the services"},

@@ -25,6 +25,8 @@ const (
 	FactorRemoved       Type = "factor_removed"
 	CodeSent            Type = "code_sent"     // by the gateway accepted, or under way
 	CodeNotSent         Type = "code_not_sent" // the reason says why
+	PushAsked           Type = "push_asked"    // the phones were asked
+	SuspiciousReported  Type = "suspicious_activity_reported"
 	RegistrationRefused Type = "registration_refused"
 	RegistrationLater   Type = "registration_postponed"
 	RecoveryCodesMade   Type = "recovery_codes_made"

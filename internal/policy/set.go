@@ -28,7 +28,7 @@ type Model struct {
 	// security defaults are on: who has registered his phone before goes on using it.
 	Registrable []mfa.Method
 
-	// Sent are the methods whose codes can be sent, of SMS, Voice and Email. What somebody has registered of the others is no use to him.
+	// Sent are the methods whose codes or prompts can be sent, of SMS, Voice, Email and Push. What somebody has registered of the others is no use to him.
 	Sent []mfa.Method
 }
 
@@ -58,7 +58,7 @@ type Set struct {
 	offices *bart.Lite   // trusted ranges of the per-user setting; nil: none
 	allowed combinations // that the per-user setting accepts; nil: every one
 	enabled bitset       // policies that are enforced
-	usable  Methods      // of sentSet: those whose codes can be sent
+	usable  Methods      // of sentSet and pushSet: those that can be sent
 	needs   Inputs
 }
 

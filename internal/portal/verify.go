@@ -26,6 +26,7 @@ type verifyPage struct {
 	Passkey     bool
 	Options     string // for the browser, when a passkey has been asked for
 	sentPart
+	pushPart
 	Others []way
 	Back   bool
 }
@@ -71,6 +72,9 @@ func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, s
 	if data.sentPart, err = v.sentPart(st, method); v.failed(err) {
 		return
 	}
+	if data.pushPart, err = v.pushPart(pg, st, method); v.failed(err) {
+		return
+	}
 	if purpose == forChange {
 		pg.Notice = pg.T("verify.fresh")
 	}
@@ -103,6 +107,10 @@ func (v *visit) postVerify() {
 	}
 	if v.form("action") == "send" {
 		v.sendCode(method, purpose)
+		return
+	}
+	if method == mfa.Push {
+		v.postPush(purpose)
 		return
 	}
 	field := "code"
