@@ -101,16 +101,16 @@ func query(m mfa.Method, purpose string) url.Values {
 func (v *visit) postVerify() {
 	method, purpose := mfa.Method(v.form("method")), v.form("for")
 	ctx := v.r.Context()
+	if method == mfa.Push {
+		v.postPush(purpose)
+		return
+	}
 	if v.form("action") == "ask" {
 		v.askPasskey(method, purpose)
 		return
 	}
 	if v.form("action") == "send" {
 		v.sendCode(method, purpose)
-		return
-	}
-	if method == mfa.Push {
-		v.postPush(purpose)
 		return
 	}
 	field := "code"

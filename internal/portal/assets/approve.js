@@ -157,6 +157,7 @@ function show(entry, prompts) {
 			answer("approve");
 		});
 		card.querySelector("[data-deny]").addEventListener("click", () => answer("deny"));
+		for (const answered of list.querySelectorAll("[data-entry]:not([data-prompt])")) answered.remove();
 		list.prepend(card);
 		input.focus();
 	}
