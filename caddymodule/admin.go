@@ -132,6 +132,9 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 		return done(s.SignOut(r.Context(), r.PathValue("name")))
 	})
 	handle("POST /mfa/accounts/init", func(r *http.Request) (any, error) { return done(s.AcceptAccounts(r.Context())) })
+	handle("GET /mfa/messages", func(r *http.Request) (any, error) { return s.MessagesSent(r.Context(), time.Now()) })
+	handle("POST /mfa/messages/stop", func(r *http.Request) (any, error) { return done(s.StopMessages(r.Context(), true)) })
+	handle("POST /mfa/messages/start", func(r *http.Request) (any, error) { return done(s.StopMessages(r.Context(), false)) })
 	policyEndpoints(handle, s, signIns)
 	handle("GET /mfa/sign-ins", func(r *http.Request) (any, error) { return listSignIns(r, signIns, time.Now()) })
 	handle("/mfa/", func(r *http.Request) (any, error) {

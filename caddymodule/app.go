@@ -291,6 +291,7 @@ func (a *App) start() (*runtime, error) {
 	}
 	replaced := make(chan struct{})
 	codes, courier := a.passcodes(replaced)
+	messages := a.messages()
 	service := &signin.Service{
 		Gate: g, Users: dirs, Accounts: accountService, Sessions: sessionManager,
 		Pending: signin.NewPending(sessions, keys), Passwords: passwords, Strangers: strangers(), Policy: rules, Generation: generation,
@@ -299,7 +300,7 @@ func (a *App) start() (*runtime, error) {
 			mfa.Passkey: passkeys, mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},
 		},
 		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
-		Messages: a.messages(), Courier: courier, Compose: texts.Compose,
+		Messages: messages, Courier: courier, Compose: texts.Compose,
 	}
 	if err := a.push(service, sessions, keys, texts, replaced); err != nil {
 		return nil, err
@@ -335,7 +336,7 @@ func (a *App) start() (*runtime, error) {
 	rt := &runtime{
 		gate: g, portal: pages, signin: service, connections: a.live.connections, sink: a.sink,
 		admin: &admin.Service{
-			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Generation: generation, Sink: a.sink,
+			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Messages: messages, Generation: generation, Sink: a.sink,
 			Policy: rules, Applications: a.applications(), Country: a.country,
 			PerUserNoEffect: perUserNoEffect(rules),
 		},

@@ -35,7 +35,7 @@ which must be a unix socket:
 Tell them where it is with --address, or with --config and the server's configuration.`,
 		CobraFunc: func(root *cobra.Command) {
 			root.Args, root.RunE = noSuchCommand, group("", "").RunE
-			root.AddCommand(demoCommand(), hashCommand(), userCommand(), accountsCommand(), policyCommand(), signInsCommand())
+			root.AddCommand(demoCommand(), hashCommand(), userCommand(), accountsCommand(), policyCommand(), signInsCommand(), messagesCommand())
 		},
 	})
 }

@@ -213,9 +213,13 @@ func (c *Config) validateSenders(ps *Problems) {
 			}
 		}
 	}
-	for name := range kinds {
+	for _, name := range slices.Sorted(maps.Keys(kinds)) {
+		factor := "sms"
+		if kinds[name] == SMTPKind {
+			factor = "email"
+		}
 		if !used[name] {
-			ps.add("senders."+name, "no factor uses the sender %q; write for example `factor sms { sender %s }` on three lines, or take it out", name, name)
+			ps.add("senders."+name, "no factor uses the sender %q; write `sender %[1]s` into the block of `factor %[2]s`, or take it out", name, factor)
 		}
 	}
 	for _, l := range []struct {

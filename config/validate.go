@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -124,6 +125,10 @@ func (c *Config) Validate() Problems {
 
 	if p := c.Factor.Push; p != nil {
 		ps.push(p)
+	} else if p := c.PerUserMFA; p != nil {
+		if i := slices.Index(p.Methods, "push"); i >= 0 {
+			ps.add(fmt.Sprintf("per_user_mfa.methods[%d]", i), "there is no `factor push`, so that nobody could use it; add it, or take the word out")
+		}
 	}
 
 	if len(c.Help) > MaxHelp || !utf8.ValidString(c.Help) || strings.ContainsFunc(c.Help, unicode.IsControl) {

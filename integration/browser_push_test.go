@@ -99,3 +99,63 @@ func TestAPhoneApproves(t *testing.T) {
 		t.Errorf("the phone has no name:\n%s", tab)
 	}
 }
+
+// The pages of both screens, as everybody may need to read them.
+func TestThePagesOfAPhoneCanBeUsedByEverybody(t *testing.T) {
+	t.Parallel()
+	w := newPush(t)
+	for user, lang := range map[string]string{"alice": "en", "bob": "nl"} {
+		text := map[string]map[string]string{
+			"en": {
+				"user": "User name", "signin": "Sign in", "register": "Connect a phone", "scan": "Scan this code", "cant": "Can't scan it?", "pair": "Connect this phone", "confirm": "Almost done",
+				"confirm-submit": "Confirm", "number": "Type this number on", "connected": "This phone is connected", "codes": "Keep your recovery codes", "kept": "I have kept them", "none": "not connected to any account",
+				"ask": "Ask my phone", "waits": "type this number there", "prompt": "Number on the other screen", "approve": "Approve", "deny": "No, it's not me", "denied": "Refused and reported", "reported": "This was reported",
+				"wrong": "another number", "signout": "will be signed out", "signout-submit": "Sign out", "expired": "This code was used", "account": "Where you are signed in", "asked": "Is it you",
+			},
+			"nl": {
+				"user": "Gebruikersnaam", "signin": "Aanmelden", "register": "Een telefoon koppelen", "scan": "Scan deze code", "cant": "Lukt scannen niet?", "pair": "Deze telefoon koppelen", "confirm": "Bijna klaar",
+				"confirm-submit": "Bevestigen", "number": "Typ dit getal in op", "connected": "Deze telefoon is gekoppeld", "codes": "Bewaar uw herstelcodes", "kept": "Ik heb ze bewaard", "none": "aan geen enkel account gekoppeld",
+				"ask": "Mijn telefoon vragen", "waits": "typ daar dit getal in", "prompt": "Getal op het andere scherm", "approve": "Goedkeuren", "deny": "Nee, dat ben ik niet", "denied": "Geweigerd en gemeld", "reported": "Dit is gemeld",
+				"wrong": "ander getal", "signout": "in deze browser afgemeld", "signout-submit": "Afmelden", "expired": "Deze code is al gebruikt", "account": "Waar u bent aangemeld", "asked": "Bent u het",
+			},
+		}
+		g := &gallery{t: t, tab: w.chromium.Profile(t, lang), lang: lang, text: text[lang]}
+		p := g.another(w.chromium)
+		tab, phone, say := g.tab, p.tab, g.say
+
+		phone.Open(w.p.URL + "/_mfa/push")
+		p.look("phone-none", say("none"))
+		tab.Open(w.p.URL+"/a").Want(say("user")).Fill("username", user).Fill("password", lab.Password).Click(say("signin"))
+		g.look("push-register", say("register"))
+		tab.Click(say("register")).Want(say("scan")).Click(say("cant"))
+		g.look("push-pair", say("scan"))
+		link := lab.Eval[string](tab, `document.getElementById("pairing").href`)
+		phone.Open("about:blank").Open(link)
+		p.look("phone-pair", say("pair"))
+		if lab.Eval[string](phone, `location.hash`) != "" {
+			t.Error("the link stays in the address")
+		}
+		phone.Click(say("pair"))
+		p.look("phone-confirm", say("confirm"))
+		g.look("push-number", say("number"))
+		other := g.another(w.chromium)
+		other.tab.Open(link).Want(say("pair")).Click(say("pair"))
+		other.look("phone-expired", say("expired"))
+		phone.Fill("number", number(tab)).Click(say("confirm-submit"))
+		p.look("phone-connected", say("connected"))
+		tab.Want(say("codes")).Click(say("kept"))
+		landed(t, tab, "/a")
+		tab.Open(w.p.URL + "/_mfa/account")
+		g.look("push-account", say("account"))
+		tab.Open(w.p.URL + "/_mfa/signout").Want(say("signout")).Click(say("signout-submit"))
+
+		tab.Open(w.p.URL+"/a").Want(say("user")).Fill("username", user).Fill("password", lab.Password).Click(say("signin"))
+		g.look("push-ask", say("ask"))
+		tab.Click(say("ask")).Want(say("waits"))
+		p.look("phone-prompt", say("prompt"))
+		g.look("push-waits", say("waits"))
+		phone.Click(say("deny"))
+		p.look("phone-denied", say("denied"))
+		g.look("push-reported", say("reported"))
+	}
+}

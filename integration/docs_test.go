@@ -123,7 +123,7 @@ func newOffice(t *testing.T) *office {
 	o := &office{dir: t.TempDir()}
 	const secret = " secret of more than thirty-two bytes"
 	for name, text := range map[string]string{
-		"users.yaml": exampleUsers, "partners.yaml": "users: {}\n", "mfa": "a new" + secret, "mfa-2025": "an old" + secret, "redis": "a password", "redis-ca.pem": certificate(t),
+		"users.yaml": exampleUsers, "partners.yaml": "users: {}\n", "mfa": "a new" + secret, "mfa-2025": "an old" + secret, "redis": "a password", "twilio": "a token", "gateway": "a token", "mail": "a password", "redis-ca.pem": certificate(t),
 		"devices-ca.pem": certificate(t), "house-rules.md": "# House rules\n\nBe kind.\n", "names.yaml": "11111111-1111-1111-1111-111111111111: group:Finance\n",
 		"policies/mfa.json": examplePolicy,
 	} {
@@ -134,7 +134,8 @@ func newOffice(t *testing.T) *office {
 			t.Fatal(err)
 		}
 	}
-	o.env = append(os.Environ(), "HOME="+o.dir, "XDG_DATA_HOME="+o.dir, "XDG_CONFIG_HOME="+o.dir, "REDIS_USERNAME=caddy-mfa", "REDIS_PASSWORD=a password")
+	o.env = append(os.Environ(), "HOME="+o.dir, "XDG_DATA_HOME="+o.dir, "XDG_CONFIG_HOME="+o.dir, "REDIS_USERNAME=caddy-mfa", "REDIS_PASSWORD=a password",
+		"TWILIO_ACCOUNT_SID=AC0123456789abcdef0123456789abcdef", "TWILIO_API_KEY=SK0123456789abcdef0123456789abcdef")
 	return o
 }
 
@@ -436,9 +437,28 @@ func TestEveryOptionIsDocumented(t *testing.T) {
 		sign_in_log {
 			nonsense
 		}
+		factor sms {
+			nonsense
+		}
+		sender a twilio {
+			nonsense
+		}
+		sender b webhook https://gateway.example.com {
+			nonsense
+		}
+		sender c command true {
+			nonsense
+		}
+		sender d smtp localhost:25 {
+			nonsense
+		}
+		message_limits {
+			nonsense
+		}
 	}
 }
-`: {"Global option", "store redis", "session", "registration", "users file", "factor totp", "security_defaults", "policy", "policies import", "named_location", "strength", "terms", "per_user_mfa", "sign_in_log"},
+`: {"Global option", "store redis", "session", "registration", "users file", "factor totp", "security_defaults", "policy", "policies import", "named_location", "strength", "terms", "per_user_mfa", "sign_in_log",
+			"factor sms, factor voice, factor email", "sender twilio", "sender webhook", "sender command", "sender smtp", "message_limits"},
 		`{
 	mfa {
 		users file users.yaml
@@ -502,6 +522,9 @@ func TestEveryFieldOfTheJSONIsDocumented(t *testing.T) {
 	for _, field := range slices.Sorted(maps.Keys(fields)) {
 		// The three have the same grammar.
 		name := regexp.MustCompile(`^(sessions|accounts)\.`).ReplaceAllString(field, "store.")
+		// Every sender has a name of its own, and headers are the operator's.
+		name = regexp.MustCompile(`^senders\.[^.]*`).ReplaceAllString(name, "senders.<name>")
+		name = regexp.MustCompile(`\.headers\..*`).ReplaceAllString(name, ".headers")
 		if !strings.Contains(page, "`"+name+"`") && !strings.Contains(page, "`"+name+".") {
 			t.Errorf("docs/caddyfile.md: the field `%s` is missing", name)
 		}

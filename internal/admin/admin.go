@@ -28,6 +28,7 @@ type Service struct {
 	Accounts   *account.Service
 	Sessions   *session.Manager
 	Passwords  *throttle.Passwords
+	Messages   *throttle.Messages // nil: unknown, which only tests are
 	Generation *account.Generation
 	Sink       audit.Sink
 
@@ -325,6 +326,11 @@ func (s *Service) Unlock(ctx context.Context, name string, now time.Time) error 
 	})
 	if err != nil {
 		return err
+	}
+	if s.Messages != nil {
+		if err := s.Messages.Forget(ctx, u.ID); err != nil {
+			return err
+		}
 	}
 	return s.Passwords.Unlock(ctx, u.Canonical)
 }

@@ -43,6 +43,8 @@ const (
 	SessionsEnded       Type = "sessions_ended"
 	AccountsAccepted    Type = "account_store_accepted"
 	AccessRefused       Type = "access_refused"
+	MessagesStopped     Type = "messages_stopped"
+	MessagesStarted     Type = "messages_started"
 	LegacyRefused       Type = "legacy_refused"
 )
 

@@ -70,6 +70,12 @@ func (s *Service) SendCode(ctx context.Context, c Client, sessionID string, meth
 		ch.Epoch = a.State.Epoch
 		return s.Pending.Ask(ctx, st.Current.Session, ch, c.Now)
 	})
+	if errors.Is(err, sender.ErrFailed) || errors.Is(err, sender.ErrBusy) {
+		// Nothing has gone out, so there is nothing to type.
+		if _, dropErr := s.Pending.Answered(ctx, st.Current.Session, c.Now); dropErr != nil && !errors.Is(dropErr, ErrStep) {
+			err = dropErr
+		}
+	}
 	return st, challenge, err
 }
 

@@ -496,6 +496,9 @@ func TestWhatTheGatewayRefusesIsToldAtOnce(t *testing.T) {
 		p.err = fmt.Errorf("%w: no credit", mfa.ErrNotAccepted)
 		_, err := b.send(mfa.SMS, "")
 		wantErr(t, "refused", err, sender.ErrFailed)
+		if _, ok, err := f.SentCode(f.ctx, b.client(), b.state(), mfa.SMS); ok || err != nil {
+			t.Errorf("a code that was not sent can be typed: %v", err)
+		}
 		if f.events.count(audit.CodeNotSent) != 1 {
 			t.Error("no event says so")
 		}

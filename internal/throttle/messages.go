@@ -169,6 +169,36 @@ func (m *Messages) Stopped(ctx context.Context) (bool, error) {
 	return records[0].Version != 0, nil
 }
 
+// Forget forgets what was counted for a person, whoever it was who asked. What was counted for numbers and in total stays.
+func (m *Messages) Forget(ctx context.Context, user mfa.UserID) error {
+	return forgetAll(ctx, m.store, userMessages(user))
+}
+
+// MessageUse is how many messages were sent of those that may be.
+type MessageUse struct {
+	Stopped bool      `json:"stopped"`
+	Sent    int       `json:"sent"` // in the day that is running
+	Total   int       `json:"total"`
+	Since   time.Time `json:"since,omitzero"` // the beginning of that day; zero: none is running
+}
+
+// Use says how many were sent.
+func (m *Messages) Use(ctx context.Context, now time.Time) (MessageUse, error) {
+	records, err := m.store.Get(ctx, totalInADay, stoppedKey, spentKey)
+	if err != nil {
+		return MessageUse{}, err
+	}
+	var s spent
+	if err := decode(records[1], &s); err != nil {
+		return MessageUse{}, err
+	}
+	use := MessageUse{Stopped: records[0].Version != 0, Total: m.limits.Total}
+	if s.Messages > 0 && now.Sub(s.Since) < day {
+		use.Sent, use.Since = s.Messages, s.Since
+	}
+	return use, nil
+}
+
 // hashed keeps a number out of the names of keys.
 func hashed(text string) string {
 	sum := sha256.Sum256([]byte(text))

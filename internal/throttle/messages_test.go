@@ -183,3 +183,30 @@ func TestNumbersDoNotStandInKeys(t *testing.T) {
 		}
 	}
 }
+
+func TestForgetIsForOnePerson(t *testing.T) {
+	m, now := NewMessages(store.NewMemory(), MessageLimits{User: 1, Number: 9, Prefix: 9, Total: 9}), time.Now()
+	for n := range 2 {
+		if _, err := m.Charge(t.Context(), person(n), mfa.SMS, "+31612345678", now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.Forget(t.Context(), person(0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Charge(t.Context(), person(0), mfa.SMS, "+31612345678", now); err != nil {
+		t.Errorf("forgotten, and %v", err)
+	}
+	if _, err := m.Charge(t.Context(), person(1), mfa.SMS, "+31612345678", now); err == nil {
+		t.Error("somebody else's was forgotten too")
+	}
+	if use, err := m.Use(t.Context(), now.Add(time.Hour)); err != nil || use.Sent != 3 || use.Total != 9 || !use.Since.Equal(now) || use.Stopped {
+		t.Errorf("%+v, %v", use, err)
+	}
+	if err := m.Stop(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if use, err := m.Use(t.Context(), now.Add(25*time.Hour)); err != nil || use.Sent != 0 || !use.Since.IsZero() || !use.Stopped {
+		t.Errorf("the day after: %+v, %v", use, err)
+	}
+}

@@ -141,9 +141,13 @@ func (p *Passwords) refundShared(ctx context.Context, budgets []sharedBudget, no
 
 // Unlock forgets every wrong password that was tried for the user, from wherever.
 func (p *Passwords) Unlock(ctx context.Context, user string) error {
-	partition := Attempt{User: user}.userPartition()
+	return forgetAll(ctx, p.store, Attempt{User: user}.userPartition())
+}
+
+// forgetAll forgets everything that is counted in a partition.
+func forgetAll(ctx context.Context, s store.Store, partition string) error {
 	return store.Retry(ctx, func() error {
-		records, err := p.store.List(ctx, partition, "")
+		records, err := s.List(ctx, partition, "")
 		if err != nil || len(records) == 0 {
 			return err
 		}
@@ -151,7 +155,7 @@ func (p *Passwords) Unlock(ctx context.Context, user string) error {
 		for i, r := range records {
 			changes[i] = store.Change{Key: r.Key, Op: store.Delete, If: r.Version}
 		}
-		_, err = p.store.Commit(ctx, store.Commit{Partition: partition, Changes: changes})
+		_, err = s.Commit(ctx, store.Commit{Partition: partition, Changes: changes})
 		return err
 	})
 }
