@@ -28,6 +28,7 @@ type page struct {
 	Time        time.Time
 	Refresh     string // where the page moves on to by itself
 	Reload      int    // seconds after which it is loaded again, where there is no script to ask
+	Manifest    string // with which the page can be installed
 	Script      string // another script than the one of every page
 	Error       *fieldError
 	Notice      string

@@ -205,7 +205,7 @@ func (p *Portal) servePush(w http.ResponseWriter, r *http.Request, f Facts, name
 			return false
 		}
 		pg := v.page("phone.title")
-		pg.Languages, pg.Application, pg.Script, pg.allows = nil, "", pushScript, allowsPhone
+		pg.Languages, pg.Application, pg.Script, pg.Manifest, pg.allows = nil, "", pushScript, pushPages+"manifest.webmanifest", allowsPhone
 		data := phonePage{page: pg, Now: f.Now.UnixMilli()}
 		if n := p.Service.Phones.Notifier; n != nil {
 			data.Key = n.Key()

@@ -68,7 +68,7 @@ const (
 	// fetched is for how long an answer waits for the browser that signs in to ask for it.
 	fetched = 30 * time.Second
 
-	maxHandle = 1024
+	maxHandle = 4096
 )
 
 // handle names a phone, or the registration of one. It is no secret and proves nothing: it says where to look.
