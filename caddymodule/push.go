@@ -5,10 +5,10 @@ import (
 
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/push"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/notify"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/portal"
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
-	"github.com/caddy-mfa/caddy-mfa/internal/sender"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 	"github.com/caddy-mfa/caddy-mfa/internal/store"
 )
@@ -37,7 +37,7 @@ func (a *App) push(service *signin.Service, sessions store.Store, keys *seal.Key
 	if p.Contact == "" {
 		return nil
 	}
-	notifier, err := sender.NewWebPush(keys, p.Contact, p.Allow, stop, a.slog)
+	notifier, err := notify.NewWebPush(keys, p.Contact, p.Allow, stop, a.slog)
 	if err != nil {
 		return err
 	}

@@ -110,13 +110,13 @@ func TestThePagesOfAPhoneCanBeUsedByEverybody(t *testing.T) {
 				"user": "User name", "signin": "Sign in", "register": "Connect a phone", "scan": "Scan this code", "cant": "Can't scan it?", "pair": "Connect this phone", "confirm": "Almost done",
 				"confirm-submit": "Confirm", "number": "Type this number on", "connected": "This phone is connected", "codes": "Keep your recovery codes", "kept": "I have kept them", "none": "not connected to any account",
 				"ask": "Ask my phone", "waits": "type this number there", "prompt": "Number on the other screen", "approve": "Approve", "deny": "No, it's not me", "denied": "Refused and reported", "reported": "This was reported",
-				"wrong": "another number", "signout": "will be signed out", "signout-submit": "Sign out", "expired": "This code was used", "account": "Where you are signed in", "asked": "Is it you",
+				"wrong": "another number", "signout": "will be signed out", "signout-submit": "Sign out", "signedout": "You are signed out", "expired": "This code was used", "account": "Where you are signed in", "asked": "Is it you",
 			},
 			"nl": {
 				"user": "Gebruikersnaam", "signin": "Aanmelden", "register": "Een telefoon koppelen", "scan": "Scan deze code", "cant": "Lukt scannen niet?", "pair": "Deze telefoon koppelen", "confirm": "Bijna klaar",
 				"confirm-submit": "Bevestigen", "number": "Typ dit getal in op", "connected": "Deze telefoon is gekoppeld", "codes": "Bewaar uw herstelcodes", "kept": "Ik heb ze bewaard", "none": "aan geen enkel account gekoppeld",
 				"ask": "Mijn telefoon vragen", "waits": "typ daar dit getal in", "prompt": "Getal op het andere scherm", "approve": "Goedkeuren", "deny": "Nee, dat ben ik niet", "denied": "Geweigerd en gemeld", "reported": "Dit is gemeld",
-				"wrong": "ander getal", "signout": "in deze browser afgemeld", "signout-submit": "Afmelden", "expired": "Deze code is al gebruikt", "account": "Waar u bent aangemeld", "asked": "Bent u het",
+				"wrong": "ander getal", "signout": "in deze browser afgemeld", "signout-submit": "Afmelden", "signedout": "U bent afgemeld", "expired": "Deze code is al gebruikt", "account": "Waar u bent aangemeld", "asked": "Bent u het",
 			},
 		}
 		g := &gallery{t: t, tab: w.chromium.Profile(t, lang), lang: lang, text: text[lang]}
@@ -147,7 +147,7 @@ func TestThePagesOfAPhoneCanBeUsedByEverybody(t *testing.T) {
 		landed(t, tab, "/a")
 		tab.Open(w.p.URL + "/_mfa/account")
 		g.look("push-account", say("account"))
-		tab.Open(w.p.URL + "/_mfa/signout").Want(say("signout")).Click(say("signout-submit"))
+		tab.Open(w.p.URL + "/_mfa/signout").Want(say("signout")).Click(say("signout-submit")).Want(say("signedout"))
 
 		tab.Open(w.p.URL+"/a").Want(say("user")).Fill("username", user).Fill("password", lab.Password).Click(say("signin"))
 		g.look("push-ask", say("ask"))

@@ -107,6 +107,11 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request, f Facts) {
 	if ours, found := strings.CutPrefix(name, pushPages); found && p.Service.Phones != nil && p.servePush(w, r, f, ours) {
 		return
 	}
+	if name+"/" == pushPages && p.Service.Phones != nil && r.Method == http.MethodGet {
+		noStore(w.Header())
+		http.Redirect(w, r, prefix+pushPages, http.StatusSeeOther)
+		return
+	}
 	switch dest := r.Header.Get("Sec-Fetch-Dest"); dest {
 	case "", "document":
 	default:

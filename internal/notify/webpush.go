@@ -1,4 +1,5 @@
-package sender
+// Package notify tells phones that there is something to look at: Web Push.
+package notify
 
 import (
 	"cmp"
@@ -32,6 +33,8 @@ const (
 	pushAtOnce = 32
 
 	maxEndpoint = 1024 // bytes of an address that a browser names
+
+	maxAnswer = 64 << 10 // bytes of a push service's answer that are read
 )
 
 // ErrEndpoint says that notifications can't be left at an address that a browser has named.
@@ -161,7 +164,7 @@ func (w *WebPush) Notify(to push.Subscription, payload []byte, gone func()) {
 		status, err := w.send(ctx, to, payload)
 		switch {
 		case err != nil:
-			w.log.Warn("leaving a notification", "error", withoutAddress(err))
+			w.log.Warn("leaving a notification", "error", withoutAddress(err)) // the address lets whoever knows it leave something there
 		case status == http.StatusNotFound, status == http.StatusGone:
 			gone()
 		case status < 200 || status >= 300:
@@ -224,4 +227,12 @@ func everybodys(a netip.Addr) bool {
 		return false
 	}
 	return !slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// withoutAddress takes the address out of an error.
+func withoutAddress(err error) error {
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		return u.Err
+	}
+	return err
 }
