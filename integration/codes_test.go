@@ -214,3 +214,35 @@ func TestAGatewayThatFails(t *testing.T) {
 		p.Command("user", "unlock", "alice")
 	}
 }
+
+// importedTexts is a policy that was exported from Entra, with a strength of text messages alone.
+const importedTexts = `{
+	"displayName": "Text messages", "state": "enabled",
+	"conditions": {"clientAppTypes": ["all"], "applications": {"includeApplications": ["All"]}, "users": {"includeUsers": ["All"]}},
+	"grantControls": {"operator": "OR", "authenticationStrength": {"id": "2f0a5ab4-5a4b-4a4e-9f47-6f7f0a9e2b12", "displayName": "Texts", "policyType": "custom", "allowedCombinations": ["password,sms"]}}
+}`
+
+func TestAnImportedPolicyThatTakesTextMessages(t *testing.T) {
+	t.Parallel()
+	g, up := lab.NewGateway(t), lab.NewUpstream(t, nil)
+	file := t.TempDir() + "/texts.json"
+	if err := os.WriteFile(file, []byte(importedTexts), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := lab.Start(t, up.Address, lab.Options{Global: "security_defaults off\n\t\tpolicies import " + file + "\n\t\t" + g.Config(""), Users: withPhone})
+	b := lab.NewBrowser(t, p.URL)
+	page := b.Password("/", "alice", lab.Password)
+	if page.Has("Gebeld worden") {
+		t.Errorf("a call is offered: %s", page)
+	}
+	b.Post("/_mfa/verify", func() url.Values {
+		_, fields := page.Form("send")
+		fields.Set("method", "voice")
+		return fields
+	}()).WantStatus(http.StatusConflict)
+	if n := len(g.Sent()); n != 0 {
+		t.Errorf("she was called %d times", n)
+	}
+	up.WantNothing(t)
+	page.Submit("send").Submit("code", "code", g.Code(t, aliceNumber)).Follow().Want("secret report")
+}

@@ -93,7 +93,7 @@ func FuzzParsePhone(f *testing.F) {
 		if again, err := ParsePhone(number); err != nil || again != number {
 			t.Fatalf("%q becomes %q, and that %q, %v", typed, number, again, err)
 		}
-		if masked := MaskPhone(number); strings.Contains(masked, number[len(number)-3:]) {
+		if masked := strings.TrimPrefix(MaskPhone(number), CallingCode(number)); strings.Contains(masked, number[len(number)-3:]) {
 			t.Fatalf("%q shows more than two digits: %s", number, masked)
 		}
 	})

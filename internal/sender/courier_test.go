@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,11 +115,11 @@ func TestThatTheBrowserGoesAwayStopsNothing(t *testing.T) {
 func TestNobodyIsSentAnythingWhoMayNotBeAnyMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, second := &gateway{err: mfa.ErrNotAccepted, slow: 4 * time.Second}, &gateway{}
-		blocked := false
-		go func() { time.Sleep(2 * time.Second); blocked = true }()
+		var blocked atomic.Bool
+		go func() { time.Sleep(2 * time.Second); blocked.Store(true) }()
 		var results []Result
 		c := courier(func(r Report) { results = append(results, r.Result) }, nil, first, second)
-		if err := c.Deliver(t.Context(), sms(), func(context.Context) bool { return !blocked }); err != nil {
+		if err := c.Deliver(t.Context(), sms(), func(context.Context) bool { return !blocked.Load() }); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	netmail "net/mail"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -70,8 +71,11 @@ func (s *mailServer) sender() *SMTP {
 
 func (s *mailServer) serve(conn net.Conn) {
 	defer func() { conn.Close() }()
+	s.mu.Lock()
+	plain, implicit := s.plain, s.implicit
+	s.mu.Unlock()
 	secure := false
-	if s.implicit {
+	if implicit {
 		conn, secure = tls.Server(conn, s.tls), true
 	}
 	r := bufio.NewReader(conn)
@@ -98,7 +102,7 @@ func (s *mailServer) serve(conn net.Conn) {
 		switch verb {
 		case "EHLO", "HELO":
 			extensions := "250-sink\r\n250-ENHANCEDSTATUSCODES\r\n"
-			if !secure && !s.plain {
+			if !secure && !plain {
 				extensions += "250-STARTTLS\r\n"
 			}
 			say(extensions + "250 AUTH PLAIN")
@@ -219,7 +223,9 @@ func TestMail(t *testing.T) {
 	} {
 		t.Run(reason, func(t *testing.T) {
 			server := newMailServer(t)
+			server.mu.Lock()
 			tc.server(server)
+			server.mu.Unlock()
 			s := server.sender()
 			tc.sender(s)
 			if err := s.Send(t.Context(), letter()); err != nil {
@@ -245,6 +251,8 @@ func TestMail(t *testing.T) {
 			if found["text/plain"] != letter().Text || found["text/html"] != letter().HTML {
 				t.Errorf("bodies %q", found)
 			}
+			server.mu.Lock()
+			defer server.mu.Unlock()
 			if s.Username != "" && server.auth != `"\x00mfa\x00s3cret" over TLS: true` {
 				t.Errorf("authenticated as %s", server.auth)
 			}
@@ -277,7 +285,9 @@ func TestMailThatIsNotSent(t *testing.T) {
 			server, m := newMailServer(t), letter()
 			s := server.sender()
 			if tc.server != nil {
+				server.mu.Lock()
 				tc.server(server)
+				server.mu.Unlock()
 			}
 			if tc.sender != nil {
 				tc.sender(s)
@@ -316,7 +326,10 @@ func TestNothingOfAMessageBecomesAHeader(t *testing.T) {
 			t.Errorf("%q: headers %v", text, got.Header)
 		}
 		parts(t, got)
-		for _, c := range server.commands {
+		server.mu.Lock()
+		commands := slices.Clone(server.commands)
+		server.mu.Unlock()
+		for _, c := range commands {
 			if strings.HasPrefix(c, "RCPT") && !strings.Contains(c, "alice@example.com") {
 				t.Errorf("%q: %s", text, c)
 			}

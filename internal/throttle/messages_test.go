@@ -36,12 +36,12 @@ func TestAnotherMessageMayBeAskedForAfterAPauseThatGrows(t *testing.T) {
 			if wait := ask(); wait != 1 {
 				t.Fatalf("after message %d, a moment too early: wait %v", i+1, wait)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 		}
-		if again, err := m.Charge(t.Context(), person(1), mfa.Voice, "+31612345678", time.Now()); err != nil || again.Sub(time.Now()) != 30*time.Second {
+		if again, err := m.Charge(t.Context(), person(1), mfa.Voice, "+31612345678", time.Now()); err != nil || time.Until(again) != 30*time.Second {
 			t.Errorf("a call in place of the message: again at %v, %v", again, err)
 		}
-		if again, err := m.Charge(t.Context(), person(2), mfa.SMS, "+31612345678", time.Now()); err != nil || again.Sub(time.Now()) != 30*time.Second {
+		if again, err := m.Charge(t.Context(), person(2), mfa.SMS, "+31612345678", time.Now()); err != nil || time.Until(again) != 30*time.Second {
 			t.Errorf("somebody else: again at %v, %v", again, err)
 		}
 		ask()
