@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -158,4 +159,32 @@ func TestThePagesOfAPhoneCanBeUsedByEverybody(t *testing.T) {
 		p.look("phone-denied", say("denied"))
 		g.look("push-reported", say("reported"))
 	}
+}
+
+var shownNumber = regexp.MustCompile(`id="number"><bdi dir="ltr">([0-9]{2})<`)
+
+// Who signs in needs no script; only his phone does.
+func TestASignInWithoutJavaScriptWaitsForThePhone(t *testing.T) {
+	t.Parallel()
+	w := newPush(t)
+	tab := w.open(t, "/a")
+	phone := w.connect(t, tab, "alice")
+
+	desktop := lab.NewBrowser(t, w.p.URL)
+	page := desktop.Password("/a", "alice", lab.Password).Want("Approve this sign-in on your phone.").Submit("Ask my phone").Want("type this number there")
+	if !page.Has(`<noscript><meta http-equiv="refresh" content="5"></noscript>`) {
+		t.Errorf("the page is not loaded again by itself:\n%s", page)
+	}
+	found := shownNumber.FindStringSubmatch(page.Body)
+	if found == nil {
+		t.Fatalf("no number:\n%s", page)
+	}
+	page = page.Submit("Continue").Want(found[1]) // nobody has answered
+	if again := desktop.Get(page.URL.String()).Want(found[1]); len(w.p.Events("push_asked")) != 1 {
+		t.Errorf("the phone is asked again:\n%s", again)
+	}
+	phone.Want("Number on the other screen")
+	answers(phone, found[1])
+	phone.Want("Approved.")
+	desktop.Get(page.URL.String()).Want("Your phone has answered.").Submit("Continue").Follow().Want("secret report")
 }

@@ -235,7 +235,11 @@ async function start() {
 	const watch = async () => {
 		offer();
 		for (;;) {
-			if (document.visibilityState === "visible") step(await poll() ? "connected" : "none");
+			if (document.visibilityState === "visible") {
+				const connected = await poll();
+				if (phone.querySelector("[data-prompt]")) step("");
+				else step(connected ? "connected" : "none");
+			}
 			await pause(2000);
 		}
 	};
