@@ -5,14 +5,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/integration/lab"
 )
 
-func newPush(t *testing.T) *ways {
+func newPush(t *testing.T, options ...string) *ways {
 	t.Helper()
 	up := lab.NewUpstream(t, application(""))
-	return &ways{up, lab.Start(t, up.Address, lab.Options{Global: "factor push"}), lab.NewChromium(t)}
+	global := strings.Join(append([]string{"factor push {"}, append(options, "}")...), "\n")
+	return &ways{up, lab.Start(t, up.Address, lab.Options{Global: global}), lab.NewChromium(t)}
 }
 
 // handset opens the link of a page that connects a phone with a browser of its own, as wide as a phone.
@@ -187,4 +189,34 @@ func TestASignInWithoutJavaScriptWaitsForThePhone(t *testing.T) {
 	answers(phone, found[1])
 	phone.Want("Approved.")
 	desktop.Get(page.URL.String()).Want("Your phone has answered.").Submit("Continue").Follow().Want("secret report")
+}
+
+// The only worker has the phone's page in its scope and nothing else, and the page goes on where no push service can be reached.
+func TestTheServiceWorkerStandsBeforeThePhonesPageAlone(t *testing.T) {
+	t.Parallel()
+	w := newPush(t, "contact mailto:ops@example.com")
+	tab := w.open(t, "/a")
+	phone := w.connect(t, tab, "alice")
+	phone.Accept("Push API in incognito mode") // which is what the profiles of these tests are
+	phone.Want("Turn on notifications").Click("Turn on notifications")
+	lab.Eventually(t, 10*time.Second, "the worker", func() bool {
+		return lab.Eval[int](phone, `navigator.serviceWorker.getRegistrations().then((all) => all.length)`) == 1
+	})
+	if scope := lab.Eval[string](phone, `navigator.serviceWorker.getRegistrations().then((all) => all[0].scope)`); scope != w.p.URL+"/_mfa/push/" {
+		t.Errorf("the worker's scope is %s", scope)
+	}
+	if controlled := lab.Eval[bool](phone.Another("en").Open(w.p.URL+"/_mfa/signin"), `navigator.serviceWorker.controller !== null`); controlled {
+		t.Error("it stands before the sign-in page")
+	}
+	for _, scope := range []string{"/", "/_mfa/", "/_mfa/push"} {
+		if wide := lab.Eval[bool](phone, `navigator.serviceWorker.register("/_mfa/push/worker.js", {scope: "`+scope+`"}).then(() => true, () => false)`); wide {
+			t.Errorf("it may stand before %s", scope)
+		}
+	}
+	for _, script := range []string{"/_mfa/script.js", "/_mfa/push/approve.js"} {
+		phone.Accept(script)
+		if other := lab.Eval[bool](phone, `navigator.serviceWorker.register("`+script+`").then(() => true, () => false)`); other {
+			t.Errorf("%s is a worker", script)
+		}
+	}
 }
