@@ -195,7 +195,7 @@ func parseQuery(v url.Values) (q admin.Query, err error) {
 	return q, errors.Join(mistakes...)
 }
 
-var proofMethods = []mfa.Method{mfa.Password, mfa.TOTP, mfa.Passkey, mfa.SMS, mfa.Voice, mfa.Email, mfa.RecoveryCode, mfa.TemporaryAccessPass, mfa.RememberedBrowser}
+var proofMethods = []mfa.Method{mfa.Password, mfa.TOTP, mfa.Passkey, mfa.Push, mfa.SMS, mfa.Voice, mfa.Email, mfa.RecoveryCode, mfa.TemporaryAccessPass, mfa.RememberedBrowser}
 
 // word gives what a parameter stands for.
 func word[T ~string](v url.Values, name string, meaning map[string]T, wrong func(string, ...any)) T {

@@ -329,6 +329,9 @@ func (a *App) start() (*runtime, error) {
 		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
 		Messages: messages, Courier: courier, Compose: texts.Compose,
 	}
+	if err := a.push(service, sessions, keys, texts, replaced); err != nil {
+		return nil, err
+	}
 	for _, f := range codes {
 		service.Registrars, service.Factors[f.Method()] = append(service.Registrars, f), f
 	}

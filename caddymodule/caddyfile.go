@@ -31,7 +31,6 @@ func init() {
 // than what was written.
 var notYet = map[string]bool{
 	"portal":              true,
-	"factor.push":         true,
 	"users.ldap":          true,
 	"store.redis.cluster": true, "store.redis.sentinel": true,
 }
@@ -244,6 +243,10 @@ func (p *parser) text(field *string, example string) option {
 //			display_name <text>
 //			related_origins <origin>…
 //			attestation_roots <file or folder>
+//		}
+//		factor push {
+//			contact mailto:<address>
+//			allow   <host:port>…
 //		}
 //		factor recovery_codes
 //		factor sms|voice|email {   # see sentFactor
@@ -507,6 +510,18 @@ func (p *parser) factor(c *config.Config) option {
 
 				"related_origins": p.texts(&c.Factor.WebAuthn.RelatedOrigins, "related_origins https://hr.example.net"),
 			})
+		case kind == "push" && c.Factor.Push != nil:
+			p.wrong(d, "`factor push` stands here twice; write it once")
+		case kind == "push":
+			c.Factor.Push = &config.Push{}
+			p.block(d, "factor.push", map[string]option{
+				"contact": p.text(&c.Factor.Push.Contact, "contact mailto:ops@example.com"),
+				"allow": func(d *caddyfile.Dispenser) {
+					if hosts, ok := p.args(d, 1, -1, "allow push.corp.example:8443"); ok {
+						c.Factor.Push.Allow = hosts
+					}
+				},
+			})
 		case kind == "recovery_codes":
 			c.Factor.RecoveryCodes = &config.RecoveryCodes{}
 			p.end(d)
@@ -517,7 +532,7 @@ func (p *parser) factor(c *config.Config) option {
 		case kind == "email":
 			p.sentFactor(d, kind, &c.Factor.Email)
 		default:
-			p.wrong(d, "there is no factor %q; want `totp`, `webauthn`, `sms`, `voice`, `email` or `recovery_codes`", kind)
+			p.wrong(d, "there is no factor %q; want `totp`, `webauthn`, `push`, `sms`, `voice`, `email` or `recovery_codes`", kind)
 		}
 	}
 }

@@ -59,6 +59,7 @@ func (a *App) model() policy.Model {
 		Registrable: append([]mfa.Method{mfa.Passkey, mfa.TOTP}, a.sentMethods()...),
 		Sent:        a.sentMethods(),
 	}
+	a.modelPush(&m)
 	if r := a.Registration; r != nil {
 		m.Registration = policy.Registration{From: r.From, RequirePass: r.RequirePass}
 	}

@@ -147,7 +147,7 @@ var (
 	strengths = map[string]string{
 		"mfa": policy.MFAStrength, "passwordless": policy.PasswordlessStrength, "phishing_resistant": policy.PhishingResistantStrength,
 	}
-	perUserMethods = map[string]mfa.Method{"totp": mfa.TOTP, "webauthn": mfa.Passkey, "sms": mfa.SMS, "voice": mfa.Voice, "email": mfa.Email, "recovery_codes": mfa.RecoveryCode}
+	perUserMethods = map[string]mfa.Method{"totp": mfa.TOTP, "webauthn": mfa.Passkey, "push": mfa.Push, "sms": mfa.SMS, "voice": mfa.Voice, "email": mfa.Email, "recovery_codes": mfa.RecoveryCode}
 
 	selectors = map[string]string{"all": policy.All, "none": policy.None}
 	places    = map[string]string{"all": policy.All, "trusted": policy.AllTrusted}

@@ -175,6 +175,9 @@ type Factor struct {
 	WebAuthn      *WebAuthn      `json:"webauthn,omitempty"`
 	RecoveryCodes *RecoveryCodes `json:"recovery_codes,omitempty"`
 
+	// Approval on a phone, with number matching. Default: none.
+	Push *Push `json:"push,omitempty"`
+
 	// Codes by text message, by phone call, by mail. A person can register them while security defaults are off. Default: none.
 	SMS   *SentFactor `json:"sms,omitempty"`
 	Voice *SentFactor `json:"voice,omitempty"`
@@ -203,6 +206,16 @@ type WebAuthn struct {
 	// File or folder of certificates (PEM) of the makers of security keys who are believed about what they have made. With it, browsers
 	// are asked for the maker's attestation when a passkey is registered. Required with aaguids in a strength. Default: nobody is asked.
 	AttestationRoots string `json:"attestation_roots,omitempty"`
+}
+
+// Push is approval on a phone: a page of ours in its browser.
+type Push struct {
+	// Whom push services turn to when something is wrong with the notifications: mailto:ops@example.com, or an address with https.
+	// Without it, none are sent, and phones learn of a sign-in while their page is open. Default: none.
+	Contact string `json:"contact,omitempty"`
+
+	// Hosts of push services, with port, that may be at private addresses: push.corp.example:8443. Others must be on the internet. Default: none.
+	Allow []string `json:"allow,omitempty"`
 }
 
 // RecoveryCodes has no settings. There are ten, made when a first factor is registered.

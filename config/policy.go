@@ -176,7 +176,7 @@ type PerUserMFA struct {
 	// Address ranges from which nobody is asked for a second factor because of it. Default: none.
 	TrustedRanges []netip.Prefix `json:"trusted_ranges,omitempty"`
 
-	// The factors that count: totp, webauthn, sms, voice, email, recovery_codes. Default: all.
+	// The factors that count: totp, webauthn, push, sms, voice, email, recovery_codes. Default: all.
 	Methods []string `json:"methods,omitempty"`
 
 	// For how long a user may put off registering, from when he was first asked. Default: 0.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -136,6 +137,14 @@ func (c *Config) Validate() Problems {
 			ps.add("factor.webauthn.display_name", "%q can't be a name to show; want at most 64 bytes without line break", w.DisplayName)
 		}
 		w.validateRelated(&ps)
+	}
+
+	if p := c.Factor.Push; p != nil {
+		ps.push(p)
+	} else if p := c.PerUserMFA; p != nil {
+		if i := slices.Index(p.Methods, "push"); i >= 0 {
+			ps.add(fmt.Sprintf("per_user_mfa.methods[%d]", i), "there is no `factor push`, so that nobody could use it; add it, or take the word out")
+		}
 	}
 
 	if len(c.Help) > MaxHelp || !utf8.ValidString(c.Help) || strings.ContainsFunc(c.Help, unicode.IsControl) {

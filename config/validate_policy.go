@@ -28,7 +28,7 @@ var (
 	Platforms         = []string{"android", "ios", "windows", "windows_phone", "macos", "linux"}
 	Persistences      = []string{"always", "never"}
 	BuiltInStrengths  = []string{"mfa", "passwordless", "phishing_resistant"}
-	PerUserMFAMethods = []string{"totp", "webauthn", "sms", "voice", "email", "recovery_codes"}
+	PerUserMFAMethods = []string{"totp", "webauthn", "push", "sms", "voice", "email", "recovery_codes"}
 )
 
 // AuthenticationMethodModes are the words that the combinations of a strength are made of, as Graph has them.

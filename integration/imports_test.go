@@ -80,6 +80,7 @@ var keepers = []struct {
 	{"github.com/gaissmai/bart", []string{"internal/policy"}, "addresses are looked up where locations are compiled"},
 	{"github.com/yuin/goldmark", []string{"internal/portal"}, "what operators write becomes HTML on the pages alone"},
 	{"github.com/tg123/go-htpasswd", []string{"internal/password"}, "it quotes digests and takes forms that no password has: what it sees is checked before"},
+	{"github.com/SherClockHolmes/webpush-go", []string{"internal/notify"}, "what is sent to an address that a browser has named is sent from one place"},
 	{"github.com/wneessen/go-mail", []string{"internal/sender"}, "mails are written, and mail servers spoken to, in one place"},
 	{"github.com/pquerna/otp", []string{"internal/factor/totp"}, "its traps are known in one place"},
 	{module + "/caddymodule", []string{"cmd", "caddymodule"}, "nothing may depend on the skin"},
@@ -116,6 +117,7 @@ var allowed = map[string]struct {
 	"internal/platform":   {nil, "it reads headers and nothing else"},
 	"internal/filewatch":  {nil, "it reads a version of a file, whatever is in it"},
 	"internal/directory":  {[]string{"internal/directory", "internal/filewatch", "internal/mfa", "internal/password"}, "a directory knows who somebody is, and not what he may do"},
+	"internal/notify":     {[]string{"internal/factor/push", "internal/seal"}, "it leaves what it is told where it is told, and knows nobody"},
 	"internal/geoip":      {[]string{"internal/filewatch"}, "it knows addresses and countries, and not what hangs on them"},
 }
 

@@ -153,7 +153,7 @@ func (a *Account) Registered() bool {
 }
 
 // lasting are the methods of the factors that a person registers and goes on using, the strongest first.
-var lasting = []mfa.Method{mfa.Passkey, mfa.TOTP, mfa.SMS, mfa.Voice, mfa.Email}
+var lasting = []mfa.Method{mfa.Passkey, mfa.Push, mfa.TOTP, mfa.SMS, mfa.Voice, mfa.Email}
 
 // Lasting says whether a credential of this method is a factor that a person registers and goes on using.
 func Lasting(m mfa.Method) bool { return slices.Contains(lasting, m) }

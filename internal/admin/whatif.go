@@ -182,7 +182,7 @@ func decided(d policy.Decision, rules *policy.Set, now time.Time) Decided {
 			out.DemandedBy = ByOwnSetting
 		}
 	}
-	for _, m := range []mfa.Method{mfa.Password, mfa.Passkey, mfa.TOTP, mfa.SMS, mfa.Voice, mfa.Email, mfa.TemporaryAccessPass, mfa.RecoveryCode} {
+	for _, m := range []mfa.Method{mfa.Password, mfa.Passkey, mfa.Push, mfa.TOTP, mfa.SMS, mfa.Voice, mfa.Email, mfa.TemporaryAccessPass, mfa.RecoveryCode} {
 		if d.Methods.Has(m) {
 			out.Methods = append(out.Methods, m)
 		}

@@ -26,6 +26,8 @@ const (
 	FactorRenamed       Type = "factor_renamed"
 	CodeSent            Type = "code_sent"     // by the gateway accepted, or under way
 	CodeNotSent         Type = "code_not_sent" // the reason says why
+	PushAsked           Type = "push_asked"    // the phones were asked
+	SuspiciousReported  Type = "suspicious_activity_reported"
 	RegistrationRefused Type = "registration_refused"
 	RegistrationLater   Type = "registration_postponed"
 	RecoveryCodesMade   Type = "recovery_codes_made"
@@ -43,7 +45,6 @@ const (
 	SessionKept         Type = "session_kept" // its owner stays signed in
 	BrowserRemembered   Type = "browser_remembered"
 	BrowserForgotten    Type = "browser_forgotten"
-	SuspicionReported   Type = "suspicious_activity_reported"
 	AccountsAccepted    Type = "account_store_accepted"
 	AccessRefused       Type = "access_refused"
 	MessagesStopped     Type = "messages_stopped"

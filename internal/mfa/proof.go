@@ -11,6 +11,7 @@ const (
 	Password            Method = "password"
 	TOTP                Method = "totp"
 	Passkey             Method = "passkey" // a passkey or security key (WebAuthn), with user verification
+	Push                Method = "push"    // an approval on a phone, with number matching
 	SMS                 Method = "sms"     // a code in a text message
 	Voice               Method = "voice"   // a code that a phone call reads out
 	Email               Method = "email"   // a code in a mail

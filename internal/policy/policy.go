@@ -309,13 +309,13 @@ func (s *Set) newMethods() (ms Methods) {
 // Registers says whether a method that can be registered may be: codes that are sent, while security defaults are off.
 func (s *Set) Registers(m mfa.Method) bool { return s.Defaults.Off || MethodsOf(m, false)&sentSet == 0 }
 
-// couldProve takes out of the facts the methods whose codes can't be sent.
+// couldProve takes out of the facts the methods whose codes and prompts can't be sent.
 func (s *Set) couldProve(f *Facts) *Facts {
-	if f.Methods&sentSet&^s.usable == 0 {
+	if f.Methods&(sentSet|pushSet)&^s.usable == 0 {
 		return f
 	}
 	without := *f
-	without.Methods &^= sentSet &^ s.usable
+	without.Methods &^= (sentSet | pushSet) &^ s.usable
 	return &without
 }
 

@@ -29,7 +29,7 @@ type Model struct {
 	// security defaults are on: who has registered his phone before goes on using it.
 	Registrable []mfa.Method
 
-	// Sent are the methods whose codes can be sent, of SMS, Voice and Email. What somebody has registered of the others is no use to him.
+	// Sent are the methods whose codes or prompts can be sent, of SMS, Voice, Email and Push. What somebody has registered of the others is no use to him.
 	Sent []mfa.Method
 }
 
@@ -60,7 +60,7 @@ type Set struct {
 	models  []map[string]bool // of each strength that names some
 	allowed combinations      // that the per-user setting accepts; nil: every one
 	enabled bitset            // policies that are enforced
-	usable  Methods           // of sentSet: those whose codes can be sent
+	usable  Methods           // of sentSet and pushSet: those that can be sent
 
 	// Places of enforced policies that block whatever the client is, and of those that concern all users and that no legacy client meets.
 	blocking, everybody []int

@@ -47,6 +47,10 @@ var (
 	// rememberedSet is not proven, and is none of anybody's methods: see Set.remembered.
 	rememberedSet = methodSet(rememberedMode)
 
+	// pushSet is what an approval on a phone counts as: Entra's second step behind a password, and its phone sign-in, since the number is
+	// always matched.
+	pushSet = methodSet("microsoftAuthenticatorPush") | methodSet("deviceBasedPush")
+
 	// sentSet are the methods whose codes are sent.
 	sentSet = methodSet("sms") | methodSet("voice") | methodSet("email")
 )
@@ -73,6 +77,8 @@ func MethodsOf(m mfa.Method, reusable bool) Methods {
 		return totpSet
 	case mfa.Passkey:
 		return passkeySet // user verification is required of every one
+	case mfa.Push:
+		return pushSet
 	case mfa.SMS:
 		return methodSet("sms")
 	case mfa.Voice:

@@ -27,12 +27,16 @@ type page struct {
 	Reference   string // shown where something went wrong
 	Time        time.Time
 	Refresh     string // where the page moves on to by itself
+	Reload      int    // seconds after which it is loaded again, where there is no script to ask
+	Manifest    string // with which the page can be installed
+	Script      string // another script than the one of every page
 	Error       *fieldError
 	Notice      string
 	Languages   []languageChoice
 
 	facts  Facts
-	framed bool // may be shown in a frame
+	framed bool   // may be shown in a frame
+	allows string // what the page may do beside what all may, as in a Content-Security-Policy
 	texts  *Texts
 	title  string // key
 	wishes struct{ menu, browser string }
@@ -107,7 +111,7 @@ func (p *Portal) render(w http.ResponseWriter, pg *page, status int, name string
 	if pg.framed {
 		h.Set("Content-Security-Policy", contentSecurityPolicy+"*")
 	} else {
-		h.Set("Content-Security-Policy", contentSecurityPolicy+"'none'")
+		h.Set("Content-Security-Policy", pg.allows+contentSecurityPolicy+"'none'")
 		if pg.facts.Secure {
 			h.Set("Cross-Origin-Opener-Policy", "same-origin") // means nothing elsewhere, and browsers complain
 		}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/html"
 
 	accounts "github.com/caddy-mfa/caddy-mfa/internal/account"
+	"github.com/caddy-mfa/caddy-mfa/internal/factor/push"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -152,8 +153,25 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 		typed := newPage("sent.title")
 		renderAs("sent-"+name, "sent", sentPage{typed, value, method, value}, typed)
 	}
+	for state, part := range map[string]pushPart{"asks": {}, "waits": {Number: value}, "answered": {Answered: true}} {
+		verify := newPage("verify.title")
+		verify.Script, verify.allows, verify.Reload = pushScript, allowsFetch, 5
+		w := httptest.NewRecorder()
+		p.render(w, verify, http.StatusOK, "verify", verifyPage{page: verify, Session: value, Method: mfa.Push, Purpose: value, Lead: "verify.push.lead", Label: "verify.push.label", pushPart: part})
+		pages["verify-push-"+state] = w
+	}
+	for _, state := range []string{pairingOpen, pairingPaired, pairingConfirmed} {
+		pair := newPage("pair.title")
+		pair.Script, pair.allows = pushScript, allowsFetch
+		w := httptest.NewRecorder()
+		p.render(w, pair, http.StatusOK, "pair", pairingPage{pair, value, state, qr, value, value, push.Pairing{Name: value, Number: value}})
+		pages["pair-"+state] = w
+	}
+	phone := newPage("phone.title")
+	phone.Script, phone.allows = pushScript, allowsPhone
+	render("phone", phonePage{phone, value, now.UnixMilli()}, phone)
 	register := newPage("register.title")
-	render("register", registerPage{page: register, Session: value, Lead: "register.lead", Days: 3, Postpone: true, Found: true, Back: true, Passkey: true, App: true, Sent: []mfa.Method{mfa.SMS, mfa.Voice, mfa.Email}}, register)
+	render("register", registerPage{page: register, Session: value, Lead: "register.lead", Days: 3, Postpone: true, Found: true, Back: true, Passkey: true, Push: true, App: true, Sent: []mfa.Method{mfa.SMS, mfa.Voice, mfa.Email}}, register)
 	app := newPage("app.title")
 	render("app", appPage{page: app, Session: value, QR: qr, URI: "otpauth://totp/x", Key: value}, app)
 	passkey := newPage("passkey.title")
@@ -163,7 +181,7 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 	account := newPage("account.title")
 	render("account", accountPage{
 		page: account, Session: value, Accepted: value, Unknown: value, Removable: true, MayAdd: true, CodesLeft: 2, FewCodes: true,
-		Factors:   []mfa.Credential{{ID: value, Added: now}, {ID: value, Method: mfa.Passkey, Name: value, Added: now, LastUsed: now}, {ID: "directory", Method: mfa.SMS, Name: value, Added: now}, {ID: value, Method: mfa.Voice, Name: value, Added: now}, {ID: value, Method: mfa.Email, Name: value, Added: now}},
+		Factors:   []mfa.Credential{{ID: value, Added: now}, {ID: value, Method: mfa.Passkey, Name: value, Added: now, LastUsed: now}, {ID: "directory", Method: mfa.SMS, Name: value, Added: now}, {ID: value, Method: mfa.Voice, Name: value, Added: now}, {ID: value, Method: mfa.Email, Name: value, Added: now}, {ID: value, Method: mfa.Push, Name: value, Added: now}},
 		Fixed:     "directory",
 		Upstreams: []signin.UpstreamApplication{{Name: value, Wanted: true}, {Name: value, Wanted: true, Stored: now}, {Name: value, Stored: now}},
 		Sessions: []sessionRow{
@@ -209,8 +227,8 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 	pages["message"] = w
 
 	templates, err := fs.Glob(templateFiles, "templates/*.html")
-	if err != nil || len(pages) != len(templates)-4+2+5*3 {
-		t.Fatalf("%d pages of %d templates, of which one is the layout, one holds parts of the account page, one makes two more, and two are for codes that are sent: %v", len(pages), len(templates), err)
+	if err != nil || len(pages) != len(templates)-4+2+5*3+4 {
+		t.Fatalf("%d pages of %d templates, of which one is the layout, one holds parts of the account page, one makes two more, three are for phones that approve and make seven, and two are for codes that are sent: %v", len(pages), len(templates), err)
 	}
 	for name, w := range pages {
 		if w.Code != http.StatusOK || strings.Contains(w.Body.String(), "ZgotmplZ") || !strings.HasSuffix(strings.TrimSpace(w.Body.String()), "</html>") {

@@ -84,13 +84,13 @@ func (f Facts) origin() string { return f.Origin }
 
 // ServeHTTP serves a path that Owns says is ours.
 func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request, f Facts) {
-	if r.Header.Get("Service-Worker") != "" {
+	path, _, _ := strings.Cut(f.Target, "?")
+	name := strings.TrimPrefix(path, prefix)
+	if r.Header.Get("Service-Worker") != "" && !(name == pushWorker && p.Service.Phones != nil) {
 		// Nothing of ours is to stand between a browser and our pages, whoever asks for it.
 		p.writeLine(w, http.StatusForbidden, "This is no service worker.")
 		return
 	}
-	path, _, _ := strings.Cut(f.Target, "?")
-	name := strings.TrimPrefix(path, prefix)
 	switch name {
 	case "health":
 		p.health(w, r)
@@ -104,6 +104,14 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request, f Facts) {
 	}
 	if !f.Secure {
 		p.insecure(w, r, f, KindOf(r))
+		return
+	}
+	if ours, found := strings.CutPrefix(name, pushPages); found && p.Service.Phones != nil && p.servePush(w, r, f, ours) {
+		return
+	}
+	if name+"/" == pushPages && p.Service.Phones != nil && r.Method == http.MethodGet {
+		noStore(w.Header())
+		http.Redirect(w, r, prefix+pushPages, http.StatusSeeOther)
 		return
 	}
 	switch dest := r.Header.Get("Sec-Fetch-Dest"); dest {

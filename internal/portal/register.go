@@ -24,6 +24,7 @@ type registerPage struct {
 	Back     bool // comes from the account page
 
 	Passkey, App bool // may be registered
+	Push         bool
 	Sent         []mfa.Method
 }
 
@@ -81,6 +82,8 @@ func (v *visit) showChallenge(st signin.State, ch mfa.Challenge, status int, pre
 	switch {
 	case ch.Method == mfa.Passkey:
 		v.showPasskey(st, ch)
+	case ch.Method == mfa.Push:
+		v.showPairing(st, ch)
 	case isSent(ch.Method):
 		v.showSent(st, ch, status, prepare)
 	default:
@@ -113,6 +116,7 @@ func (v *visit) showRegister(st signin.State, status int, prepare func(*page)) {
 		page: pg, Session: st.Current.Session.ID, Lead: "register.lead",
 		Passkey: slices.Contains(methods, mfa.Passkey), App: slices.Contains(methods, mfa.TOTP),
 	}
+	data.Push = slices.Contains(methods, mfa.Push)
 	data.Sent = slices.DeleteFunc(methods, func(m mfa.Method) bool { return !isSent(m) })
 	switch {
 	case st.Decision.Reason == policy.RecoveryUsed:
@@ -169,6 +173,10 @@ func (v *visit) postRegister() {
 		v.beginRegistration(mfa.TOTP)
 	case "passkey":
 		v.beginRegistration(mfa.Passkey)
+	case "push":
+		v.beginRegistration(mfa.Push)
+	case "paired":
+		v.checkPairing()
 	case "number":
 		v.beginAt(mfa.Method(v.form("method")))
 	case "again":

@@ -110,7 +110,7 @@ func keysUsed(t testing.TB, sections map[string]bool) map[string]bool {
 	for _, method := range []mfa.Method{mfa.SMS, mfa.Voice, mfa.Email} {
 		used["address."+string(method)], used["address."+string(method)+"_wrong"] = true, true
 	}
-	for _, method := range []mfa.Method{mfa.Passkey, mfa.TOTP, mfa.SMS, mfa.Voice, mfa.Email, mfa.RecoveryCode, mfa.TemporaryAccessPass} {
+	for _, method := range []mfa.Method{mfa.Passkey, mfa.Push, mfa.TOTP, mfa.SMS, mfa.Voice, mfa.Email, mfa.RecoveryCode, mfa.TemporaryAccessPass} {
 		for _, what := range []string{"lead", "label", "way", "wrong"} {
 			used[fmt.Sprintf("verify.%s.%s", method, what)] = true
 		}

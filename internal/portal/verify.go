@@ -26,6 +26,7 @@ type verifyPage struct {
 	Passkey     bool
 	Options     string // for the browser, when a passkey has been asked for
 	sentPart
+	pushPart
 	Boxes  boxes
 	Others []way
 	Back   bool
@@ -73,6 +74,9 @@ func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, s
 	if data.sentPart, err = v.sentPart(st, method); v.failed(err) {
 		return
 	}
+	if data.pushPart, err = v.pushPart(pg, st, method); v.failed(err) {
+		return
+	}
 	if purpose == forChange {
 		pg.Notice = pg.T("verify.fresh")
 	}
@@ -99,6 +103,10 @@ func query(m mfa.Method, purpose string) url.Values {
 func (v *visit) postVerify() {
 	method, purpose := mfa.Method(v.form("method")), v.form("for")
 	ctx := v.r.Context()
+	if method == mfa.Push {
+		v.postPush(purpose)
+		return
+	}
 	if v.form("action") == "ask" {
 		v.askPasskey(method, purpose)
 		return

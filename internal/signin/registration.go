@@ -213,7 +213,7 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		if added, err = registrar.FinishRegistration(challenge.State, a.CredentialsFor(method), answer, c.Now); err != nil {
 			return err
 		}
-		added.ID, added.LastUsed = account.NewCredentialID(), c.Now
+		added.ID, added.LastUsed = cmp.Or(added.ID, account.NewCredentialID()), c.Now // a phone knows its id already
 		if method == mfa.Passkey {
 			added.Name = s.passkeyName(c, added)
 		}

@@ -320,6 +320,6 @@ func (s *Service) Report(ctx context.Context, c Client, sessionID, signIn string
 		return ErrStep
 	}
 	c.Reference = signIn // that is what an administrator looks for
-	s.audit(c, audit.Event{Type: audit.SuspicionReported, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID})
+	s.audit(c, audit.Event{Type: audit.SuspiciousReported, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID})
 	return s.SignOutEverywhere(ctx, c)
 }

@@ -81,10 +81,13 @@ const (
 	// MaxPhones and MaxMails are how many phones and mail addresses, that of the directory included.
 	MaxPhones = 2
 	MaxMails  = 2
+
+	// MaxPushDevices is how many phones that approve.
+	MaxPushDevices = 5
 )
 
 // most is how many credentials of a method a user can have that he registers himself.
-var most = map[mfa.Method]int{mfa.TOTP: MaxApps, mfa.Passkey: MaxPasskeys, mfa.Email: MaxMails}
+var most = map[mfa.Method]int{mfa.TOTP: MaxApps, mfa.Passkey: MaxPasskeys, mfa.Push: MaxPushDevices, mfa.Email: MaxMails}
 
 // Service signs people in. Its fields are set once; it is safe for concurrent use.
 type Service struct {
@@ -121,6 +124,9 @@ type Service struct {
 	Messages *throttle.Messages
 	Courier  *sender.Courier
 	Compose  Compose
+
+	// Where phones are asked whether it is their owner who signs in; nil where they aren't. See push.go.
+	Phones *Phones
 
 	Verdicts *Verdicts
 	Log      *slog.Logger
@@ -288,7 +294,7 @@ func (st State) Ways(now time.Time) []mfa.Method {
 		return nil // nothing that he could prove would help him
 	}
 	var ways []mfa.Method
-	for _, m := range []mfa.Method{mfa.TemporaryAccessPass, mfa.Passkey, mfa.TOTP, mfa.SMS, mfa.Voice, mfa.Email, mfa.RecoveryCode} { // Microsoft's order
+	for _, m := range []mfa.Method{mfa.TemporaryAccessPass, mfa.Passkey, mfa.Push, mfa.TOTP, mfa.SMS, mfa.Voice, mfa.Email, mfa.RecoveryCode} { // Microsoft's order
 		if m == mfa.RecoveryCode && (!st.Account.Registered() || st.Step == Done) {
 			continue // they stand in for a factor that was lost, to get in; once somebody is, not to change what is his
 		}
