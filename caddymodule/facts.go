@@ -168,7 +168,7 @@ func (h *Handler) request(r *http.Request, asked asked, now time.Time, subject *
 	g.Finding = h.inspect(r, asked, &g)
 	g.Cookie = sessionCookie(r, host, https)
 	if g.Cookie == "" {
-		g.Program = portal.KindOf(r) == portal.Program
+		g.Program, g.Terminal = portal.KindOf(r) == portal.Program, portal.Terminal(r)
 	}
 	return g
 }

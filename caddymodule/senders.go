@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/passcode"
@@ -258,6 +259,7 @@ func (a *App) passcodes(stop <-chan struct{}) ([]passcode.Factor, *sender.Courie
 		factors = append(factors, passcode.New(f.method, f.Prefixes))
 		for _, name := range f.Senders {
 			s := a.senders[name]
+			countMessages(f.method, name, sender.Accepted).Add(0) // a counter that isn't there can't rise
 			routes[f.method] = append(routes[f.method], sender.Route{Name: name, Sender: s.Sender(), Timeout: s.Patience()})
 		}
 	}
@@ -275,7 +277,11 @@ func (a *App) messages() *throttle.Messages {
 }
 
 func countMessage(r sender.Report) {
-	messagesTotal.WithLabelValues(string(r.Method), r.Route, string(r.Result)).Inc()
+	countMessages(r.Method, r.Route, r.Result).Inc()
+}
+
+func countMessages(m mfa.Method, route string, result sender.Result) prometheus.Counter {
+	return messagesTotal.WithLabelValues(string(m), route, string(result))
 }
 
 // Interface guards

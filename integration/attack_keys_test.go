@@ -115,13 +115,18 @@ func TestAttackAppPasswords(t *testing.T) {
 	if got := sends(t, p, "GET /dav/x", basic("alice", bound["another path"].Secret)); got != http.StatusOK {
 		t.Errorf("where it is good: %d", got)
 	}
-	for what, end := range map[string]func(){
-		"revoked":           func() { p.Command("app-password", "revoke", "alice", key.ID) },
-		"of one who is new": func() { p.Command("user", "block", "alice"); p.Command("user", "unblock", "alice") },
+	for _, c := range []struct {
+		what  string
+		end   func()
+		ended []string
+	}{
+		{"revoked", func() { p.Command("app-password", "revoke", "alice", key.ID) }, []string{key.Secret}},
+		{"of one who was blocked", func() { p.Command("user", "block", "alice"); p.Command("user", "unblock", "alice") }, []string{key.Secret, bound["another path"].Secret}},
 	} {
-		end()
+		what := c.what
+		c.end()
 		up.Forget()
-		for _, secret := range []string{key.Secret, bound["another path"].Secret}[:map[string]int{"revoked": 1, "of one who is new": 2}[what]] {
+		for _, secret := range c.ended {
 			if got := sends(t, p, "GET /dav/x", basic("alice", secret)); got == http.StatusOK || up.Bytes() != 0 {
 				t.Errorf("%s: %d", what, got)
 			}

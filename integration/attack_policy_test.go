@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/integration/lab"
 )
@@ -153,6 +154,8 @@ func TestAttackPoliciesThatCanNotHoldRefuseTheStart(t *testing.T) {
 	} {
 		t.Run(reason, func(t *testing.T) {
 			p := lab.Start(t, up.Address, lab.Options{Global: tc.global, Servers: tc.servers, MayFail: true})
+			// Caddy starts its apps in no order: for a moment it may serve, and refuse.
+			lab.Eventually(t, 10*time.Second, "it ends", func() bool { return !p.Running() })
 			if text := p.Log(); !strings.Contains(text, tc.want) {
 				t.Errorf("it says\n%s", text)
 			}

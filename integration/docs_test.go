@@ -714,7 +714,7 @@ func TestEveryEventIsDocumented(t *testing.T) {
 func TestWhatIsWrittenOfLogsAndMetricsIsThere(t *testing.T) {
 	t.Parallel()
 	up := lab.NewUpstream(t, nil)
-	p := lab.Start(t, up.Address, lab.Options{Servers: "metrics", Global: "policy Watch {\nstate report_only\nusers all\napplications all\ngrant mfa\n}"})
+	p := lab.Start(t, up.Address, lab.Options{Servers: "metrics", Global: "sender gateway command true\nfactor sms {\nsender gateway\n}\npolicy Watch {\nstate report_only\nusers all\napplications all\ngrant mfa\n}"})
 	lab.NewBrowser(t, p.URL).Password("/", "alice", lab.Password)
 	page := readPage(t, "../docs/logs-and-metrics.md")
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -248,7 +249,7 @@ func TestMetricsSurviveReloadsAndNameNobody(t *testing.T) {
 			continue
 		}
 		for _, m := range labels.FindAllStringSubmatch(line, -1) {
-			if m[1] != "application" && m[1] != "verdict" && m[1] != "event" && m[1] != "result" {
+			if !slices.Contains([]string{"app", "application", "class", "verdict", "event", "result"}, m[1]) {
 				t.Errorf("label %s: %s", m[1], line)
 			}
 			if !regexp.MustCompile(`^[a-z_]+$`).MatchString(m[2]) || strings.Contains(m[2], "alice") || strings.Contains(m[2], "nobody") {

@@ -39,7 +39,7 @@ func hashOf(t *testing.T, password string) string {
 
 // legacyUsers are people whose password is the one that the applications know.
 func legacyUsers(t *testing.T) string {
-	return "  alice:\n    password: " + hashOf(t, legacyPassword) + "\n"
+	return "  alice:\n    " + hashOf(t, legacyPassword) + "\n"
 }
 
 // clients is the script that drives the real clients.

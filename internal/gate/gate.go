@@ -57,6 +57,7 @@ type Request struct {
 	Finding    legacy.Finding // what it has of legacy authentication
 	Authorized bool           // it has an Authorization header, of whatever scheme
 	Program    bool           // neither a browser nor a script in one has sent it
+	Terminal   bool           // a browser that works in a terminal has, which may be told of app passwords
 
 	// Body completes the finding with what stands in the request's body. It is called when that is needed; nil: nobody looks.
 	Body func(legacy.Finding) legacy.Finding

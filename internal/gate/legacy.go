@@ -356,12 +356,16 @@ func serviceUser(name string) *mfa.User {
 // uncredited decides about a request without any legacy credential: a program that must first ask the application for a challenge passes,
 // and one that could send an app password or a password is told so.
 func (g *Gate) uncredited(r *Request, out Outcome) Outcome {
-	if out.Verdict != SignIn || !r.Program || r.Authorized {
+	if out.Verdict != SignIn || !r.Program && !r.Terminal || r.Authorized {
 		return out
 	}
 	doors, at := &r.Application.Doors, spot{r.Client.Address, r.Asked, r.Rewritten}
 	facts := policy.Facts{Now: r.Now, Application: r.Application.Name, Client: legacyClient(r.Client, &out.Finding)}
 	if _, blocked := g.Policy.BlocksClients(&facts); blocked {
+		return out
+	}
+	if r.Terminal {
+		out.Invite = g.mayHoldKey(r)
 		return out
 	}
 	if doors.handshake(&at, r.Now, g.Emergency) {

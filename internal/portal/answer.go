@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
@@ -67,6 +68,10 @@ func (p *Portal) Challenge(w http.ResponseWriter, r *http.Request, f Facts, user
 		p.insecure(w, r, f, kind)
 		return
 	}
+	if kind == Navigation && strings.HasPrefix(r.UserAgent(), "Lynx/") { // it tells a script of a status, as others in a terminal don't
+		p.inTerminal(w, r, f, http.StatusForbidden)
+		return
+	}
 	switch kind {
 	case Navigation:
 		noStore(w.Header())
@@ -102,6 +107,12 @@ func (p *Portal) Challenge(w http.ResponseWriter, r *http.Request, f Facts, user
 		p.offerSignIn(w, f)
 		p.writeProgram(w, f, http.StatusForbidden, "This needs a sign-in with a second step, in a web browser.")
 	}
+}
+
+// inTerminal leads to the sign-in page by a link, and not by itself.
+func (p *Portal) inTerminal(w http.ResponseWriter, r *http.Request, f Facts, status int) {
+	pg := p.page(r, f, "framed.title")
+	p.message(w, pg, status, p.signInURL(f, f.Target), "message.sign_in", pg.T("terminal.text"))
 }
 
 // challengeHeader makes a 401 what RFC 9110, section 15.5.2, asks of it, with a scheme that no client takes for one it knows.

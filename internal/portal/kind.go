@@ -46,6 +46,13 @@ func KindOf(r *http.Request) Kind {
 	return Program
 }
 
+// Terminal says whether a browser that works in a terminal follows a link. Scripts use such browsers, too, and take a page that they are led to
+// for the one that they have asked for. It only shapes the answer.
+func Terminal(r *http.Request) bool {
+	ua := r.UserAgent()
+	return (strings.HasPrefix(ua, "Lynx/") || strings.HasPrefix(ua, "w3m/")) && KindOf(r) == Navigation
+}
+
 func navigation(r *http.Request) Kind {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:

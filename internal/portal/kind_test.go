@@ -52,3 +52,24 @@ func TestKindOf(t *testing.T) {
 		})
 	}
 }
+
+func TestTerminal(t *testing.T) {
+	for _, tc := range []struct {
+		method, agent, accept string
+		want                  bool
+	}{
+		{"GET", "Lynx/2.9.0dev.12 libwww-FM/2.14", "text/html, */*;q=0.01", true},
+		{"GET", "w3m/0.5.3", "text/html", true},
+		{"HEAD", "w3m/0.5.3", "text/html", true},
+		{"POST", "w3m/0.5.3", "text/html", false},
+		{"GET", "w3m/0.5.3", "*/*", false},
+		{"GET", "Mozilla/5.0 (like Lynx/2.9)", "text/html", false},
+	} {
+		r := httptest.NewRequest(tc.method, "/", nil)
+		r.Header.Set("User-Agent", tc.agent)
+		r.Header.Set("Accept", tc.accept)
+		if got := Terminal(r); got != tc.want {
+			t.Errorf("%s by %s: %v", tc.method, tc.agent, got)
+		}
+	}
+}

@@ -139,6 +139,10 @@ func (p *Portal) Invite(w http.ResponseWriter, r *http.Request, f Facts, keys bo
 		realm, sentence = f.Application+": app password", "This needs an app password, which you make at "+f.origin()+prefix+"account."
 	}
 	w.Header().Set("WWW-Authenticate", `Basic realm="`+realm+`"`) // names of applications hold nothing to quote
+	if Terminal(r) {
+		p.inTerminal(w, r, f, http.StatusUnauthorized)
+		return
+	}
 	p.writeProgram(w, f, http.StatusUnauthorized, sentence+" Reference: "+f.Reference)
 }
 
