@@ -103,7 +103,7 @@ func (h *Handler) only(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	subject := h.subject(r)
 	request := gate.Request{
 		Application: h.gated, Now: now, Host: subject.Host, Client: mfa.Client{Address: subject.Address}, Asked: asked.path(), Rewritten: r.URL.EscapedPath(),
-		Method: r.Method, UserAgent: subject.UserAgent,
+		Destinations: r.Header["Destination"], Method: r.Method, UserAgent: subject.UserAgent,
 	}
 	request.Finding = h.inspect(r, asked, &request)
 	if request.Finding.Body {

@@ -101,10 +101,12 @@ func (s *Service) wrongUse(user *mfa.User, a *account.Account, p *account.AppPas
 		return "off"
 	case len(p.From) > 0 && !within(p.From, use.Address):
 		return "address"
-	case len(p.Methods) > 0 && !slices.Contains(p.Methods, use.Method):
+	case len(p.Methods) > 0 && (!slices.Contains(p.Methods, use.Method) || slices.ContainsFunc(use.Overrides, func(m string) bool {
+		return !slices.Contains(p.Methods, strings.ToUpper(strings.TrimSpace(m)))
+	})):
 		return "method"
 	case len(p.Paths) > 0:
-		if paths := gate.NewPaths(p.Paths); !paths.Contain(use.Asked) || !paths.Contain(use.Rewritten) {
+		if paths := gate.NewPaths(p.Paths); !paths.Contain(use.Asked) || !paths.Contain(use.Rewritten) || !paths.ContainTargets(use.Destinations) {
 			return "path"
 		}
 	}
