@@ -207,7 +207,7 @@ func (d *Doors) handshake(at *spot, now time.Time, emergency bool) bool {
 // challenge for it is of use. What policy says of Basic is not in it.
 func (d *Doors) Admits(scheme legacy.Class, address netip.Addr, asked, rewritten string, now time.Time, emergency bool) bool {
 	at := spot{address: address, asked: asked, rewritten: rewritten}
-	f := legacy.Finding{Class: scheme, Scheme: scheme}
+	f := legacy.Finding{Class: scheme, Scheme: scheme, NTLM: scheme == legacy.NTLM}
 	if scheme == legacy.Basic {
 		f.Basic = &legacy.Credential{}
 	}
