@@ -40,6 +40,9 @@ func (s *Service) AppPassword(ctx context.Context, name, secret string, use gate
 		}
 		kept, ok := a.AppPassword(try.typed.id)
 		if !ok {
+			if wait, ok := s.waiting.get(try.place(), use.Now); ok {
+				return gate.Holder{}, wait // guesses at ids must not each ask the store
+			}
 			// It may have been made a moment ago by another process, whose news is on the way.
 			if a, err = s.Accounts.LoadClosed(ctx, user.ID); err != nil {
 				return gate.Holder{}, err

@@ -897,6 +897,30 @@ func TestGuessesAtTokensAreThrottled(t *testing.T) {
 	}
 }
 
+func TestGuessesThatMustWaitAskTheStoreNothing(t *testing.T) {
+	f := newFixture(t)
+	for what, guess := range map[string]func() error{
+		"app passwords":  func() error { _, err := f.AppPassword(ctx, "alice", random(idLen+secretLen), use(nil)); return err },
+		"service tokens": func() error { _, err := f.ServiceToken(ctx, random(idLen), random(tokenLen), use(nil)); return err },
+	} {
+		for n := 0; !waits(guess()); n++ {
+			if n > 1000 {
+				t.Fatalf("%s: nobody has to wait", what)
+			}
+		}
+		asked := func() int64 { return f.store.gets.Load() + f.store.lists.Load() + f.store.commits.Load() }
+		before := asked()
+		for range 1000 {
+			if err := guess(); !waits(err) {
+				t.Fatalf("%s: %v", what, err)
+			}
+		}
+		if n := asked() - before; n != 0 {
+			t.Errorf("a thousand guesses at %s ask the store %d times", what, n)
+		}
+	}
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	var m memory[int]
 	for i := range memoryShards * memorySize * 2 {
