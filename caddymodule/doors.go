@@ -103,7 +103,7 @@ func (h *Handler) only(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	subject := h.subject(r)
 	request := gate.Request{
 		Application: h.gated, Now: now, Host: subject.Host, Client: mfa.Client{Address: subject.Address}, Asked: asked.path(), Rewritten: r.URL.EscapedPath(),
-		Method: r.Method, UserAgent: subject.UserAgent,
+		Destinations: r.Header["Destination"], Method: r.Method, UserAgent: subject.UserAgent,
 	}
 	request.Finding = h.inspect(r, asked, &request)
 	if request.Finding.Body {
@@ -115,6 +115,9 @@ func (h *Handler) only(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 		h.notice(rt, &subject, &request, &out)
 	}
 	if out.Verdict == gate.Open || out.Verdict == gate.Bypass {
+		if h.besides && !portal.Owns(asked.path()) {
+			return letPassBesides(w, r, next)
+		}
 		return next.ServeHTTP(w, r)
 	}
 	leaveUnread(w, r)
@@ -123,6 +126,15 @@ func (h *Handler) only(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	rt.refusedLegacy(facts, &out)
 	rt.portal.RefuseLegacy(w, facts, out.Finding.Class, portal.NothingInstead)
 	return nil
+}
+
+// letPassBesides calls an application where nobody signs in. Browsers send it the session of what people sign in to on the same host,
+// which is not for it to see or to set.
+func letPassBesides(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if cookie := sessionCookie(r, hostOf(r), overHTTPS(r)); cookie != "" { // a guard may come behind this one
+		r = r.WithContext(context.WithValue(r.Context(), passedCookieKey{}, cookie))
+	}
+	return letPass(w, r, next, answer{keep: func(legacy.Class) bool { return true }})
 }
 
 // refusedLegacy notes that a legacy credential was refused.

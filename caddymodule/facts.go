@@ -163,9 +163,13 @@ func (h *Handler) request(r *http.Request, asked asked, now time.Time, subject *
 	g := gate.Request{
 		Application: h.gated, Now: now, Host: host, Client: h.app.client(subject),
 		Asked: asked.path(), Rewritten: r.URL.EscapedPath(),
-		Method: r.Method, UserAgent: subject.UserAgent, Hint: subject.Hint, Authorized: len(r.Header["Authorization"]) > 0,
+		Destinations: r.Header["Destination"],
+		Method:       r.Method, UserAgent: subject.UserAgent, Hint: subject.Hint, Authorized: len(r.Header["Authorization"]) > 0,
 	}
 	g.Finding = h.inspect(r, asked, &g)
+	if g.Finding.Basic != nil {
+		g.Overrides = overriding(r.Header)
+	}
 	g.Cookie = sessionCookie(r, host, https)
 	if g.Cookie == "" {
 		g.Program, g.Terminal = portal.KindOf(r) == portal.Program, portal.Terminal(r)

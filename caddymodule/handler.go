@@ -40,6 +40,7 @@ type Handler struct {
 	refusals        prometheus.Counter
 	advice          rarely
 	askedInVain     func() // adviseUpstream, made once
+	besides         bool   // with LegacyOnly: people sign in to something else on one of its hosts
 }
 
 // CaddyModule returns the Caddy module information.
@@ -237,7 +238,11 @@ func letPass(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, loo
 		r.Trailer = nil
 	}
 	session.RemoveCookies(r.Header)
-	return next.ServeHTTP(&responseWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, look: look}, r)
+	err := next.ServeHTTP(&responseWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, look: look}, r)
+	if look.own {
+		delete(r.Header, "Authorization") // whoever writes the page about an error (`handle_errors`) may be somebody else
+	}
+	return err
 }
 
 // responseWriter takes out of an application's answer what would meddle with ours.

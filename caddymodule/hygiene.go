@@ -75,6 +75,17 @@ func foldsTo(name, folded string) bool {
 	return true
 }
 
+// overriding gives the methods that stand in headers which many applications read in place of the request's own, in whatever spelling.
+func overriding(header http.Header) (methods []string) {
+	for name, values := range header {
+		switch config.FoldHeader(name) {
+		case "x-http-method-override", "x-http-method", "x-method-override":
+			methods = append(methods, values...)
+		}
+	}
+	return methods
+}
+
 // cleanConnection leaves in Connection only what it is needed for. Every other name in it tells the proxy to drop a
 // header of that name (RFC 9110, section 7.6.1), which could be one that we have written.
 func cleanConnection(header http.Header) {

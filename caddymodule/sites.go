@@ -36,6 +36,7 @@ func (a *App) checkSites() error {
 	found := map[*Handler]bool{}
 	names := map[string]bool{} // hosts of the sites that people sign in to
 	related := false           // browsers find the related origins
+	var guarded, unguarded []place
 	var mistakes []error
 	for _, name := range slices.Sorted(maps.Keys(servers)) {
 		w := &walker{server: servers[name]}
@@ -44,6 +45,11 @@ func (a *App) checkSites() error {
 		for _, p := range w.places {
 			found[p.handler] = true
 			p.handler.gated.Doors.Unshared = unshared
+			if p.handler.LegacyOnly {
+				unguarded = append(unguarded, p)
+			} else {
+				guarded = append(guarded, p)
+			}
 			for _, host := range p.hosts() {
 				if !p.handler.LegacyOnly {
 					names[host] = true
@@ -62,6 +68,9 @@ func (a *App) checkSites() error {
 				a.log.Warn("addresses in the logs and in what is counted against guessing can be forged", zap.String("server", name), zap.String("advice", advice))
 			}
 		}
+	}
+	for _, p := range unguarded {
+		p.handler.besides = p.handler.besides || slices.ContainsFunc(guarded, p.mayShareHost)
 	}
 	mistakes = append(mistakes, a.checkPasskeys(names)...)
 	if factor := a.passkeys(); len(factor.RelatedOrigins) > 0 && !related {
@@ -292,6 +301,17 @@ func (p place) hosts() []string {
 		}
 	}
 	return nil
+}
+
+// mayShareHost says whether one host may belong to both places. Browsers send their cookies to every port of a host.
+func (p place) mayShareHost(other place) bool {
+	ours, others := p.hosts(), other.hosts()
+	if len(ours) == 0 || len(others) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(ours, func(a string) bool {
+		return slices.ContainsFunc(others, func(b string) bool { return strings.EqualFold(a, b) || strings.ContainsAny(a+b, "*{") })
+	})
 }
 
 // reaches says whether a request comes to a handler `mfa`, for a client that comes to the one at p.

@@ -103,7 +103,7 @@ func (h *Handler) withSession(rt *runtime, r *http.Request, scheme legacy.Class,
 	switch h.WithSession {
 	case config.WithSessionReplace:
 		if h.authorize(rt, r, u, a) {
-			return answer{refused: func() { h.upstreamRefused(u) }}
+			return answer{refused: func() { h.upstreamRefused(u) }, own: true}
 		}
 	case config.WithSessionPass:
 		if scheme != legacy.None && (!passes(scheme) || len(r.Header["Authorization"]) > 1) {
@@ -138,7 +138,7 @@ func (h *Handler) withEntry(rt *runtime, r *http.Request, request *gate.Request,
 	case gate.ByAppPassword:
 		user := out.User
 		if h.authorize(rt, r, user, out.Account) { // what was in its place is ours, and not the application's
-			return answer{refused: func() { h.upstreamRefused(user) }}
+			return answer{refused: func() { h.upstreamRefused(user) }, own: true}
 		}
 		return answer{}
 	}
@@ -196,4 +196,5 @@ func (h *Handler) adviseUpstream() {
 type answer struct {
 	keep    func(legacy.Class) bool // challenges that stay; nil: none
 	refused func()                  // what to do when the application asks for a credential; nil: nothing
+	own     bool                    // the request carries the application's own credential
 }

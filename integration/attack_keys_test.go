@@ -67,6 +67,7 @@ func TestAttackAppPasswords(t *testing.T) {
 		"another address": addAppPassword(t, p, "alice", "--application", "hr", "--from", "10.0.0.0/8"),
 		"another method":  addAppPassword(t, p, "alice", "--application", "hr", "--method", "PUT"),
 		"another path":    addAppPassword(t, p, "alice", "--application", "hr", "--path", "/dav/*"),
+		"reading":         addAppPassword(t, p, "alice", "--application", "hr", "--method", "GET"),
 	}
 	for reason, lines := range map[string]string{
 		"another address":            basic("alice", bound["another address"].Secret),
@@ -75,6 +76,8 @@ func TestAttackAppPasswords(t *testing.T) {
 		"another method in a header": basic("alice", bound["another method"].Secret) + "X-HTTP-Method-Override: PUT\r\n",
 		"another path":               basic("alice", bound["another path"].Secret),
 		"another path in a header":   basic("alice", bound["another path"].Secret) + "X-Original-URL: /dav/x\r\nX-Rewrite-URL: /dav/x\r\n",
+		"another one in a header":    basic("alice", bound["reading"].Secret) + "x-http-method-OVERRIDE: DELETE\r\n",
+		"moved to another path":      basic("alice", bound["another path"].Secret) + "Destination: " + p.URL + "/admin\r\n",
 		"another user":               basic("bob", key.Secret),
 		"nobody":                     basic("zoe", key.Secret),
 		"no user":                    basic("", key.Secret),
@@ -87,6 +90,9 @@ func TestAttackAppPasswords(t *testing.T) {
 		"in the target":              "X: y\r\n",
 	} {
 		request := "GET /x"
+		if reason == "moved to another path" {
+			request = "MOVE /dav/x"
+		}
 		if reason == "in the target" {
 			request = "GET http://alice:" + key.Secret + "@" + strings.TrimPrefix(p.URL, "http://") + "/x"
 		}
@@ -94,7 +100,7 @@ func TestAttackAppPasswords(t *testing.T) {
 			t.Errorf("%s: %d", reason, got)
 		}
 		if up.Bytes() != 0 {
-			t.Errorf("%s: it reaches the application", reason)
+			t.Errorf("%s: it reaches the application:\n%s", reason, up.Raw())
 			up.Forget()
 		}
 	}

@@ -64,6 +64,7 @@ func (s *Scope) bounded() bool { return len(s.From)+len(s.Paths) > 0 }
 type spot struct {
 	address          netip.Addr // zero: nobody knows
 	asked, rewritten string     // escaped
+	destinations     []string   // see Request
 }
 
 // inside says whether a request is certainly inside: an address that nobody knows is in no range, and a path that two programs could
@@ -72,7 +73,7 @@ func (s *Scope) inside(at *spot) bool {
 	if len(s.From) > 0 && !within(s.From, at.address) {
 		return false
 	}
-	return len(s.Paths) == 0 || s.Paths.Contain(at.asked) && s.Paths.Contain(at.rewritten)
+	return len(s.Paths) == 0 || s.Paths.Contain(at.asked) && s.Paths.Contain(at.rewritten) && s.Paths.ContainTargets(at.destinations)
 }
 
 // maybeInside says whether it can't be ruled out. It is for what shuts a door.
@@ -80,7 +81,7 @@ func (s *Scope) maybeInside(at *spot) bool {
 	if len(s.From) > 0 && at.address.IsValid() && !within(s.From, at.address) {
 		return false
 	}
-	return len(s.Paths) == 0 || s.Paths.MayContain(at.asked) || s.Paths.MayContain(at.rewritten)
+	return len(s.Paths) == 0 || s.Paths.MayContain(at.asked) || s.Paths.MayContain(at.rewritten) || s.Paths.mayContainTarget(at.destinations)
 }
 
 // within says whether an address is in one of the ranges. IPv4 in IPv6 is IPv4.
@@ -205,8 +206,8 @@ func (d *Doors) handshake(at *spot, now time.Time, emergency bool) bool {
 // Admits says whether a credential of this scheme may reach the application from there, by what the operator says, so that the application's
 // challenge for it is of use. What policy says of Basic is not in it.
 func (d *Doors) Admits(scheme legacy.Class, address netip.Addr, asked, rewritten string, now time.Time, emergency bool) bool {
-	at := spot{address, asked, rewritten}
-	f := legacy.Finding{Class: scheme, Scheme: scheme}
+	at := spot{address: address, asked: asked, rewritten: rewritten}
+	f := legacy.Finding{Class: scheme, Scheme: scheme, NTLM: scheme == legacy.NTLM}
 	if scheme == legacy.Basic {
 		f.Basic = &legacy.Credential{}
 	}

@@ -51,7 +51,11 @@ type Request struct {
 	Asked       string // path as the client sent it, escaped
 	Rewritten   string // path as the application will get it, escaped
 
+	// Destinations are the values of the header of that name, where COPY and MOVE write to.
+	Destinations []string
+
 	Method     string
+	Overrides  []string       // methods in headers that some applications read in place of it; looked for where Finding has a Basic credential
 	UserAgent  string         // and what else the client says of itself,
 	Hint       string         // Sec-CH-UA-Platform
 	Finding    legacy.Finding // what it has of legacy authentication
@@ -105,7 +109,7 @@ type Outcome struct {
 // exception; emergency switch; the mode of application and class; policy for legacy clients.
 func (g *Gate) Check(ctx context.Context, r *Request) Outcome {
 	app := r.Application
-	if app.Bypass.Contain(r.Asked) && app.Bypass.Contain(r.Rewritten) {
+	if app.Bypass.Contain(r.Asked) && app.Bypass.Contain(r.Rewritten) && app.Bypass.ContainTargets(r.Destinations) {
 		return Outcome{Verdict: Bypass}
 	}
 	if app.Doors.Only {

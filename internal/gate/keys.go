@@ -33,8 +33,10 @@ type Use struct {
 	Application  string
 	AppPasswords Switch
 	Method       string
-	Asked        string // path as the client sent it, escaped
-	Rewritten    string // path as the application will get it, escaped
+	Overrides    []string // see Request
+	Asked        string   // path as the client sent it, escaped
+	Rewritten    string   // path as the application will get it, escaped
+	Destinations []string // see Request
 	Address      netip.Addr
 	Now          time.Time
 }

@@ -102,7 +102,7 @@ func (g *Gate) credential(ctx context.Context, r *Request, out Outcome) Outcome 
 			named = canonical
 		}
 	}
-	at := spot{r.Client.Address, r.Asked, r.Rewritten}
+	at := r.spot()
 	door := app.Doors.find(&f, named, &at, r.Now, g.Emergency)
 	wrong, waiting := false, false
 	if g.mayHoldKey(r) && f.Basic != nil {
@@ -290,7 +290,7 @@ func (g *Gate) known(ctx context.Context, named, password string, r *Request) (*
 
 // entry begins an Entry for a request.
 func (g *Gate) entry(r *Request, f *legacy.Finding, door door) *Entry {
-	e := &Entry{Mode: door.mode, finding: *f, method: r.Method, at: spot{r.Client.Address, r.Asked, r.Rewritten}}
+	e := &Entry{Mode: door.mode, finding: *f, method: r.Method, at: r.spot()}
 	if f.Basic != nil {
 		e.finding.Basic = &legacy.Credential{}
 	}
@@ -340,10 +340,12 @@ func (g *Gate) held(r *Request, f *legacy.Finding, by By, holder Holder, client 
 	return Outcome{Verdict: Admit, Finding: *f, User: holder.User, Account: holder.Account, Entry: e}
 }
 
+func (r *Request) spot() spot { return spot{r.Client.Address, r.Asked, r.Rewritten, r.Destinations} }
+
 func (r *Request) use() Use {
 	return Use{
-		Application: r.Application.Name, AppPasswords: r.Application.Doors.AppPasswords, Method: r.Method,
-		Asked: r.Asked, Rewritten: r.Rewritten, Address: r.Client.Address, Now: r.Now,
+		Application: r.Application.Name, AppPasswords: r.Application.Doors.AppPasswords, Method: r.Method, Overrides: r.Overrides,
+		Asked: r.Asked, Rewritten: r.Rewritten, Destinations: r.Destinations, Address: r.Client.Address, Now: r.Now,
 	}
 }
 
@@ -359,7 +361,7 @@ func (g *Gate) uncredited(r *Request, out Outcome) Outcome {
 	if out.Verdict != SignIn || !r.Program && !r.Terminal || r.Authorized {
 		return out
 	}
-	doors, at := &r.Application.Doors, spot{r.Client.Address, r.Asked, r.Rewritten}
+	doors, at := &r.Application.Doors, r.spot()
 	facts := policy.Facts{Now: r.Now, Application: r.Application.Name, Client: legacyClient(r.Client, &out.Finding)}
 	if _, blocked := g.Policy.BlocksClients(&facts); blocked {
 		return out
@@ -388,7 +390,7 @@ func (g *Gate) only(r *Request) Outcome {
 	if f.Class == legacy.None {
 		return Outcome{Verdict: Open, Finding: f}
 	}
-	at := spot{r.Client.Address, r.Asked, r.Rewritten}
+	at := r.spot()
 	door := r.Application.Doors.find(&f, "", &at, r.Now, g.Emergency)
 	if door.way != unverified {
 		return refused(&f, policy.Decision{Action: policy.Block, Reason: policy.LegacyAuth})
@@ -457,7 +459,8 @@ func (g *Gate) stillHeld(ctx context.Context, e *Entry, application *Application
 		return false, nil
 	}
 	err := g.Keys.Again(ctx, e.Holder, Use{
-		Application: application.Name, AppPasswords: doors.AppPasswords, Method: e.method, Asked: e.at.asked, Rewritten: e.at.rewritten, Address: e.at.address, Now: now,
+		Application: application.Name, AppPasswords: doors.AppPasswords, Method: e.method, Asked: e.at.asked, Rewritten: e.at.rewritten, Destinations: e.at.destinations,
+		Address: e.at.address, Now: now,
 	})
 	if errors.Is(err, ErrWrongKey) {
 		return false, nil

@@ -196,6 +196,12 @@ func mfaButBreakglass(p *policy.Policy) {
 	p.Grant.MFA, p.Conditions.ExcludeUsers.Users = true, []string{"breakglass"}
 }
 
+func copying(path, destination string) func(*doorsFixture, *Request) {
+	return func(_ *doorsFixture, r *Request) {
+		r.Method, r.Asked, r.Rewritten, r.Destinations = "COPY", path, path, []string{destination}
+	}
+}
+
 func blockAll(p *policy.Policy) { p.Grant.Block = true }
 
 func blockButBreakglass(p *policy.Policy) {
@@ -281,6 +287,11 @@ func TestDoors(t *testing.T) {
 		"and from an address that nobody knows":              {model: defaultsOn, doors: one(Allow, from(office), legacy.Digest), request: []string{digest}, change: at(""), want: Legacy},
 		"and from IPv4 in the dress of IPv6":                 {model: defaultsOn, doors: one(Allow, from(office), legacy.Digest), request: []string{digest}, change: at("::ffff:203.0.113.9"), want: Admit, by: ByScope},
 		"a path inside":                                      {model: defaultsOn, doors: one(Allow, below("/scan/*"), legacy.Digest), request: []string{digest}, change: to("/scan/1"), want: Admit, by: ByScope},
+		"a copy that leaves it":                              {model: defaultsOn, doors: one(Allow, below("/scan/*"), legacy.Digest), request: []string{digest}, change: copying("/scan/1", "/report"), want: Legacy},
+		"a copy inside of it":                                {model: defaultsOn, doors: one(Allow, below("/scan/*"), legacy.Digest), request: []string{digest}, change: copying("/scan/1", "/scan/2"), want: Admit, by: ByScope},
+		"a copy into what is shut":                           {model: defaultsOff, doors: one(Block, below("/scan/*"), legacy.Basic), request: []string{basic("alice", "pw-alice")}, change: copying("/report", "/scan/2"), want: Legacy},
+		"a copy out of a bypassed path":                      {model: defaultsOn, change: copying("/public/a", "/report"), want: SignIn},
+		"a copy inside of a bypassed path":                   {model: defaultsOn, change: copying("/public/a", "/public/b"), want: Bypass},
 		"a path that climbs out":                             {model: defaultsOn, doors: one(Allow, below("/scan/*"), legacy.Digest), request: []string{digest}, change: to("/scan/../report"), want: Legacy},
 		"a path that climbs out for some":                    {model: defaultsOn, doors: one(Allow, below("/scan/*"), legacy.Digest), request: []string{digest}, change: to("/scan/..;/report"), want: Legacy},
 		"a path that was rewritten into the scope":           {model: defaultsOn, doors: one(Allow, below("/scan/*"), legacy.Digest), request: []string{digest}, change: func(_ *doorsFixture, r *Request) { r.Rewritten = "/scan/1" }, want: Legacy},

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -68,6 +69,33 @@ func (ps Paths) MayContain(escaped string) bool {
 		}
 	}
 	return false
+}
+
+// ContainTargets says whether everything is in the list that the values of a header Destination name, to which COPY and MOVE write (RFC
+// 4918, section 10.3): a path, or a URL. What can't be read is not.
+func (ps Paths) ContainTargets(values []string) bool {
+	for _, v := range values {
+		if path, ok := targetPath(v); !ok || !ps.Contain(path) {
+			return false
+		}
+	}
+	return true
+}
+
+// mayContainTarget says whether one of them may be.
+func (ps Paths) mayContainTarget(values []string) bool {
+	return slices.ContainsFunc(values, func(v string) bool {
+		path, ok := targetPath(v)
+		return !ok || ps.MayContain(path)
+	})
+}
+
+func targetPath(value string) (string, bool) {
+	u, err := url.Parse(value)
+	if err != nil || u.Scheme == "" && u.Host != "" || u.ForceQuery || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(value, ", ") {
+		return "", false
+	}
+	return u.EscapedPath(), true
 }
 
 // hasPrefixFold compares as strings.EqualFold does, by characters and not by bytes: other letters of one may have another length.

@@ -124,3 +124,32 @@ func BenchmarkBypass(b *testing.B) {
 		}
 	}
 }
+
+func TestWhereACopyGoesIsInTheListToo(t *testing.T) {
+	paths := NewPaths([]string{"/dav/*"})
+	for reason, tc := range map[string]struct {
+		values []string
+		want   bool
+	}{
+		"none":                    {nil, true},
+		"a path":                  {[]string{"/dav/b"}, true},
+		"a URL":                   {[]string{"https://example.com/dav/b%20c"}, true},
+		"another path":            {[]string{"/admin"}, false},
+		"a URL of another path":   {[]string{"https://example.com/admin"}, false},
+		"one of two":              {[]string{"/dav/b", "/admin"}, false},
+		"two in a list":           {[]string{"/dav/b, /admin"}, false},
+		"climbing":                {[]string{"/dav/../admin"}, false},
+		"climbing in disguise":    {[]string{"/dav/%2e%2e/admin"}, false},
+		"climbing backwards":      {[]string{`https://example.com/dav\..\admin`}, false},
+		"a host or a path":        {[]string{"//dav/b"}, false},
+		"no slash":                {[]string{"dav/b"}, false},
+		"no path":                 {[]string{"https:dav/b"}, false},
+		"nothing":                 {[]string{""}, false},
+		"what nobody can read":    {[]string{"https://[::1/dav/b"}, false},
+		"a query, to some a path": {[]string{"/dav/b?/../../admin"}, false},
+	} {
+		if got := paths.ContainTargets(tc.values); got != tc.want {
+			t.Errorf("%s: %v", reason, got)
+		}
+	}
+}

@@ -30,3 +30,18 @@ func (segments reading) exchange() Class {
 	}
 	return exchangePaths[first]
 }
+
+// climbsAcrossExchange says whether a path belongs to one of Exchange's doors for a server that takes the steps up in it, and to another
+// or to none for one that doesn't. What is said of a door must not be of use for the rest: /ews/../ecp/.
+func (r *Request) climbsAcrossExchange() bool {
+	for i, path := range [...]string{r.Asked, r.Rewritten} {
+		if i > 0 && path == r.Asked {
+			break
+		}
+		plain := readPath(path)
+		if resolved, differs := plain.resolve(); differs && plain.exchange() != resolved.exchange() {
+			return true
+		}
+	}
+	return false
+}

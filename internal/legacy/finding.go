@@ -60,7 +60,9 @@ func Inspect(r *Request) Finding {
 		f.Class, f.Basic = UserInfo, nil
 	case f.Scheme != None && !f.Scheme.Reported():
 		legacy := *r // its address goes to the heap, and that of a request without a credential must not
-		if class := legacy.protocol(); class != None {
+		if legacy.climbsAcrossExchange() {
+			f.Class, f.Basic = Malformed, nil
+		} else if class := legacy.protocol(); class != None {
 			f.Class = class
 		}
 	case !modern && isRPC(r.Method):

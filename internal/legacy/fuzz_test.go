@@ -82,7 +82,7 @@ func FuzzAuthorization(f *testing.F) {
 func FuzzPath(f *testing.F) {
 	for _, s := range []string{
 		"/", "/EWS/Exchange.asmx", "/a/../ews", "/%65ws", "/%2565ws", "/rpc/rpcproxy.dll", "/r.git/info/refs", "/xmlrpc.php", "/oauth/token", "/login", "/v2/a/blobs/b",
-		`/a\b;c=d//e./`, "/../..", "/%", "/%zz%2", "/a/./b/..", "ews", "/-/x.tgz", "/simple/", "/_vti_bin/x",
+		`/a\b;c=d//e./`, "/../..", "/ews/..%20./ecp/", "/ews/../oab", "/%", "/%zz%2", "/a/./b/..", "ews", "/-/x.tgz", "/simple/", "/_vti_bin/x",
 	} {
 		f.Add("GET", s, "service=git-upload-pack&password=x")
 		f.Add("POST", s, "")

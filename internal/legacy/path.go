@@ -43,8 +43,10 @@ func readPath(path string) reading {
 		if i := strings.IndexAny(segment, ";?#\x00"); i >= 0 {
 			segment = segment[:i]
 		}
-		if segment != ".." {
-			segment = strings.TrimRight(segment, " .") // as Windows does
+		if trimmed := strings.TrimRight(segment, " ."); trimmed != "" || !strings.HasPrefix(segment, "..") {
+			segment = trimmed // as Windows does
+		} else {
+			segment = ".."
 		}
 		if segment != "" {
 			segments = append(segments, segment)

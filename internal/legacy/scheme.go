@@ -41,6 +41,9 @@ func (f *Finding) carry(values []string) (modern bool) {
 			f.Basic = c.basic
 		}
 		f.NTLM = f.NTLM || c.class == NTLM || c.class == Malformed && mayBeNTLM(v)
+		if f.Scheme != None && !f.Scheme.Reported() && !c.class.Reported() && c.class != f.Scheme {
+			c = carried{class: Malformed} // a scope for one of them must not let the other through
+		}
 		if f.Scheme == None || c.class == Malformed || f.Scheme.Reported() && !c.class.Reported() {
 			f.Scheme, f.User = c.class, c.user
 		}

@@ -40,6 +40,9 @@ func (s *Service) AppPassword(ctx context.Context, name, secret string, use gate
 		}
 		kept, ok := a.AppPassword(try.typed.id)
 		if !ok {
+			if wait, ok := s.waiting.get(try.place(), use.Now); ok {
+				return gate.Holder{}, wait // guesses at ids must not each ask the store
+			}
 			// It may have been made a moment ago by another process, whose news is on the way.
 			if a, err = s.Accounts.LoadClosed(ctx, user.ID); err != nil {
 				return gate.Holder{}, err
@@ -101,10 +104,12 @@ func (s *Service) wrongUse(user *mfa.User, a *account.Account, p *account.AppPas
 		return "off"
 	case len(p.From) > 0 && !within(p.From, use.Address):
 		return "address"
-	case len(p.Methods) > 0 && !slices.Contains(p.Methods, use.Method):
+	case len(p.Methods) > 0 && (!slices.Contains(p.Methods, use.Method) || slices.ContainsFunc(use.Overrides, func(m string) bool {
+		return !slices.Contains(p.Methods, strings.ToUpper(strings.TrimSpace(m)))
+	})):
 		return "method"
 	case len(p.Paths) > 0:
-		if paths := gate.NewPaths(p.Paths); !paths.Contain(use.Asked) || !paths.Contain(use.Rewritten) {
+		if paths := gate.NewPaths(p.Paths); !paths.Contain(use.Asked) || !paths.Contain(use.Rewritten) || !paths.ContainTargets(use.Destinations) {
 			return "path"
 		}
 	}

@@ -8,6 +8,7 @@ package machinekey
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -95,6 +96,11 @@ type attempt struct {
 	event audit.Event
 }
 
+// place is what an attempt waits as.
+func (a *attempt) place() [sha256.Size]byte {
+	return memoryKey("wait", a.User, a.Key, throttle.Place(a.Address))
+}
+
 // prove counts an attempt, has it judged, and takes it back if it was right. right is asked only after it was counted, unless the same
 // key was right from the same place lately. The error is gate.ErrWrongKey, *throttle.WaitError, or a fault.
 func (s *Service) prove(ctx context.Context, a attempt, now time.Time, right func() bool) error {
@@ -120,7 +126,7 @@ func (s *Service) prove(ctx context.Context, a attempt, now time.Time, right fun
 }
 
 func (s *Service) judge(ctx context.Context, a attempt, now time.Time, right func() bool) error {
-	place := memoryKey("wait", a.User, a.Key, throttle.Place(a.Address))
+	place := a.place()
 	if wait, ok := s.waiting.get(place, now); ok {
 		return wait
 	}

@@ -251,6 +251,9 @@ func TestAnAppPasswordIsGoodForNothingElse(t *testing.T) {
 		"another path after a rewrite":            {Wish{Name: "n", Application: "mail", Paths: []string{"/dav/*"}}, func(u *gate.Use) { u.Rewritten = "/admin" }, "alice", "path"},
 		"a path that climbs":                      {Wish{Name: "n", Application: "mail", Paths: []string{"/dav/*"}}, func(u *gate.Use) { u.Asked = "/dav/../admin" }, "alice", "path"},
 		"a path that climbs in disguise":          {Wish{Name: "n", Application: "mail", Paths: []string{"/dav/*"}}, func(u *gate.Use) { u.Asked = "/dav/..;/admin" }, "alice", "path"},
+		"another path that is moved to":           {Wish{Name: "n", Application: "mail", Paths: []string{"/dav/*"}}, func(u *gate.Use) { u.Method, u.Destinations = "MOVE", []string{"https://mail.example.com/admin/x"} }, "alice", "path"},
+		"another path beside a right one":         {Wish{Name: "n", Application: "mail", Paths: []string{"/dav/*"}}, func(u *gate.Use) { u.Method, u.Destinations = "COPY", []string{"/dav/y", "/admin/x"} }, "alice", "path"},
+		"another method in a header":              {Wish{Name: "n", Application: "mail", Methods: []string{"GET", "HEAD"}}, func(u *gate.Use) { u.Overrides = []string{"head", "DELETE"} }, "alice", "method"},
 		"after its end":                           {Wish{Name: "n", Application: "mail", Expires: start.Add(time.Hour)}, func(u *gate.Use) { u.Now = start.Add(time.Hour) }, "alice", "expired"},
 		"another user":                            {mail, nil, "bob", "wrong"},
 		"a user whom nobody knows":                {mail, nil, "zoe", "wrong"},
@@ -891,6 +894,30 @@ func TestGuessesAtTokensAreThrottled(t *testing.T) {
 	}
 	if throttled != 15 {
 		t.Fatalf("%d of 20 guesses at a secret were not judged", throttled)
+	}
+}
+
+func TestGuessesThatMustWaitAskTheStoreNothing(t *testing.T) {
+	f := newFixture(t)
+	for what, guess := range map[string]func() error{
+		"app passwords":  func() error { _, err := f.AppPassword(ctx, "alice", random(idLen+secretLen), use(nil)); return err },
+		"service tokens": func() error { _, err := f.ServiceToken(ctx, random(idLen), random(tokenLen), use(nil)); return err },
+	} {
+		for n := 0; !waits(guess()); n++ {
+			if n > 1000 {
+				t.Fatalf("%s: nobody has to wait", what)
+			}
+		}
+		asked := func() int64 { return f.store.gets.Load() + f.store.lists.Load() + f.store.commits.Load() }
+		before := asked()
+		for range 1000 {
+			if err := guess(); !waits(err) {
+				t.Fatalf("%s: %v", what, err)
+			}
+		}
+		if n := asked() - before; n != 0 {
+			t.Errorf("a thousand guesses at %s ask the store %d times", what, n)
+		}
 	}
 }
 

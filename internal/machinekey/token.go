@@ -113,14 +113,17 @@ func (s *Service) ServiceToken(ctx context.Context, id, secret string, use gate.
 	}
 	id, shaped := read(id, idLen)
 	kept, known := secrets[id]
+	try := attempt{Attempt: throttle.Attempt{User: "service token", Address: use.Address}, typed: typed{id, secret}, owner: id}
 	if shaped && !known {
+		if wait, ok := s.waiting.get(try.place(), use.Now); ok {
+			return gate.Holder{}, wait // guesses at ids must not each ask the store
+		}
 		// It may have been made a moment ago by another process, whose news is on the way.
 		if secrets, err = load(ctx, s.store); err != nil {
 			return gate.Holder{}, err
 		}
 		kept, known = secrets[id]
 	}
-	try := attempt{Attempt: throttle.Attempt{User: "service token", Address: use.Address}, typed: typed{id, secret}, owner: id}
 	try.event = audit.Event{Application: use.Application, Address: use.Address}
 	if known {
 		try.Key, try.event.User, try.event.Credential = id, mfa.ServicePrefix+kept.Token, id
