@@ -35,7 +35,7 @@ func TestInABrowserAPersonIsRemembered(t *testing.T) {
 		"en": {
 			"submit": "Sign in", "go": "Continue", "begin": "Set up", "scan": "Scan this code", "confirm": "Confirm", "codes": "Keep your recovery codes", "kept": "I have kept them",
 			"verify": "authenticator app shows now", "remember": rememberBox, "stay": stayBox, "question": "Stay signed in?", "account": "Where you are signed in", "wrong": "That code is not right",
-			"country": "Netherlands", "browsers": "Browsers that are not asked for the second step", "activity": "Your last 30 days", "name": "Change the name", "until": "You stay signed in until",
+			"country": "Netherlands", "browsers": "Browsers that are not asked for the second step", "activity": "Your last 30 days", "name": "Rename", "until": "You stay signed in until",
 			"forget": "Ask here again", "signout": "Sign out", "out": "You are signed out", "in": "Signed in", "notme": "This wasn't me", "reported": "Now change your password",
 			"passkey": "Use your passkey", "add": "Add another second step", "make": "Set up a passkey", "pressed": "Make a passkey", "kept-passkey": "keep the passkey", "fresh": "confirm once more", "way": "Use a code from your authenticator app", "later": "Not now",
 		},
@@ -43,7 +43,7 @@ func TestInABrowserAPersonIsRemembered(t *testing.T) {
 			"submit": "Aanmelden", "go": "Doorgaan", "begin": "Instellen", "scan": "Scan deze code", "confirm": "Bevestigen", "codes": "Bewaar uw herstelcodes", "kept": "Ik heb ze bewaard",
 			"verify": "authenticator-app nu toont", "remember": "30 dagen lang niet om de tweede stap vragen in deze browser", "stay": "60 dagen aangemeld blijven", "question": "Aangemeld blijven?",
 			"account": "Waar u bent aangemeld", "wrong": "Die code klopt niet",
-			"country": "Nederland", "browsers": "Browsers waarin niet om de tweede stap wordt gevraagd", "activity": "Uw laatste 30 dagen", "name": "Naam veranderen", "until": "U blijft aangemeld tot",
+			"country": "Nederland", "browsers": "Browsers waarin niet om de tweede stap wordt gevraagd", "activity": "Uw laatste 30 dagen", "name": "Naam wijzigen", "until": "U blijft aangemeld tot",
 			"forget": "Daar weer vragen", "signout": "Afmelden", "out": "U bent afgemeld", "in": "Aangemeld", "notme": "Dit was ik niet", "reported": "Verander nu uw wachtwoord",
 			"passkey": "Uw toegangssleutel gebruiken", "add": "Nog een tweede stap toevoegen", "make": "Een toegangssleutel instellen", "pressed": "Toegangssleutel maken", "kept-passkey": "bewaard moet worden", "fresh": "Bevestig nog één keer", "way": "Een code uit uw authenticator-app gebruiken", "later": "Nu niet",
 		},
