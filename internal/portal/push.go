@@ -100,11 +100,7 @@ func (v *visit) postPush(purpose string) {
 	case v.failed(err):
 	default:
 		v.setCookies(cookies)
-		if st.Step == signin.Done && purpose == forChange {
-			v.redirect(prefix + "account?confirmed")
-			return
-		}
-		v.advance(st)
+		v.proven(st, purpose)
 	}
 }
 

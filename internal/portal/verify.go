@@ -147,6 +147,11 @@ func (v *visit) postVerify() {
 		return
 	}
 	v.setCookies(cookies)
+	v.proven(st, purpose)
+}
+
+// proven leads on after a second factor was proven.
+func (v *visit) proven(st signin.State, purpose string) {
 	if st.Step == signin.Done && purpose == forChange {
 		if !st.Account.Registered() {
 			v.next("register") // the pass was for that

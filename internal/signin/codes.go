@@ -91,7 +91,7 @@ func (s *Service) send(ctx context.Context, c Client, st State, messenger mfa.Me
 		}
 		return err
 	}
-	again, err := s.Messages.Charge(ctx, st.User.ID, method, to, c.Now)
+	again, err := s.Messages.Charge(ctx, st.User.ID, method, to, s.Browsers.Lane(c.Browser, st.User, st.Account, c.Now), c.Now)
 	if err != nil {
 		return mfa.Challenge{}, refused(err)
 	}
@@ -168,7 +168,7 @@ func (s *Service) arrived(ctx context.Context, c Client, st State, method mfa.Me
 	if _, err := s.Pending.Answered(ctx, st.Current.Session, c.Now); err != nil && !errors.Is(err, ErrStep) {
 		s.Log.Warn("dropping a code that was used", "error", err) // it is not accepted again, and expires
 	}
-	if err := s.Messages.Arrived(ctx, st.User.ID, method); err != nil {
+	if err := s.Messages.Arrived(ctx, st.User.ID, method, s.Browsers.Lane(c.Browser, st.User, st.Account, c.Now)); err != nil {
 		s.Log.Warn("forgetting how often a code was asked for", "error", err)
 	}
 }

@@ -792,3 +792,31 @@ func TestAFactorThatIsNotConfiguredAnyMoreLetsNobodyIn(t *testing.T) {
 		wantErr(t, "an app", b.begin(), ErrNotFresh)
 	})
 }
+
+func TestStrangersDoNotTakeSomebodysCodesFromHisOwnBrowser(t *testing.T) {
+	inWithCodes(t, func(t *testing.T, f *fixture, p *post) {
+		f.Messages = throttle.NewMessages(f.store, throttle.MessageLimits{User: 10, Number: 10, Prefix: 100, Total: 100})
+		own := f.browser()
+		own.registerPhone(p, "alice", alicesPhone)
+		own.cookies.Session = ""
+
+		// He knows the password.
+		stranger := f.browser()
+		for range 20 {
+			if stranger.state().Step == Password {
+				stranger.must(stranger.password("alice", rightPassword))
+			}
+			if _, err := stranger.send(mfa.SMS, ""); err != nil {
+				wantWait(t, "too many", err)
+			}
+			time.Sleep(2 * time.Minute)
+		}
+		own.must(own.password("alice", rightPassword))
+		if _, err := own.send(mfa.SMS, ""); err != nil {
+			t.Fatalf("in her own browser: %v", err)
+		}
+		if st := own.must(own.verify(mfa.SMS, p.last(t).Code)); st.Step != Done {
+			t.Errorf("step %d", st.Step)
+		}
+	})
+}

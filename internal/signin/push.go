@@ -136,7 +136,8 @@ func (p *Phones) save(ctx context.Context, user mfa.UserID, sessionID string, pr
 	return err
 }
 
-// AskPhones asks the person's phones whether it is he, in place of what was asked before in this session. sessionID is that of the session
+// AskPhones asks the person's phones whether it is he, in place of what was asked before in this session. What he wishes beside it is kept
+// until the answer is there. sessionID is that of the session
 // that the page was made for. The error is ErrStep, *throttle.WaitError, or wraps store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) AskPhones(ctx context.Context, c Client, sessionID string) (State, error) {
 	st, err := s.State(ctx, c)
@@ -164,7 +165,7 @@ func (s *Service) AskPhones(ctx context.Context, c Client, sessionID string) (St
 	if err != nil {
 		return st, err
 	}
-	prompt := push.Prompt{Epoch: a.State.Epoch, Application: c.Application, Host: c.Host, Browser: s.browserName(c), Country: c.Country}
+	prompt := push.Prompt{Epoch: a.State.Epoch, Application: c.Application, Host: c.Host, Browser: s.browserName(c), Country: c.Country, Stay: c.Asks.Stay, Remember: c.Asks.Remember}
 	if c.Address.IsValid() {
 		prompt.Address = c.Address.String()
 		if s.Country != nil && !c.CountryKnown {
@@ -263,6 +264,8 @@ func (s *Service) FinishPush(ctx context.Context, c Client, sessionID string) (S
 		return st, Cookies{}, ErrExpired
 	}
 	lane := s.Browsers.Lane(c.Browser, st.User, st.Account, c.Now)
+	c.Asks = Wishes{Stay: prompt.Stay, Remember: prompt.Remember}
+	keep := s.newBrowser(c, st, mfa.Push)
 	a, err := s.Accounts.Update(ctx, st.User.ID, c.Now, func(a *account.Account) error {
 		used, ok := a.Credential(prompt.Credential)
 		if !ok || used.Method != mfa.Push || !a.Honors(st.Current.Session) || a.State.Blocked != nil || a.State.Epoch != prompt.Epoch {
@@ -271,6 +274,7 @@ func (s *Service) FinishPush(ctx context.Context, c Client, sessionID string) (S
 		used.LastUsed = c.Now
 		a.Put(used)
 		a.SetCodes(mfa.Push, lane, throttle.Codes{})
+		keep.in(a)
 		return nil
 	})
 	if err != nil {
@@ -279,11 +283,17 @@ func (s *Service) FinishPush(ctx context.Context, c Client, sessionID string) (S
 	s.audit(c, audit.Event{Type: audit.FactorAccepted, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: mfa.Push, Credential: prompt.Credential})
 	proof := mfa.Proof{Method: mfa.Push, At: c.Now, Credential: prompt.Credential}
 	before := st
-	st, cookie, err := s.elevate(ctx, c, st, a, func(ses *mfa.Session) { ses.Proofs = ses.Proofs.With(proof) })
+	st, cookie, err := s.elevate(ctx, c, st, a, func(ses *mfa.Session) {
+		ses.Proofs = ses.Proofs.With(proof)
+		ses.Stay = max(ses.Stay, s.staysAs(c, before))
+	})
 	if err != nil {
 		return st, Cookies{}, err
 	}
 	cookies, err := s.finish(c, before, &st, cookie)
+	if err == nil {
+		err = s.wished(c, before, &st, keep, &cookies)
+	}
 	return st, cookies, err
 }
 

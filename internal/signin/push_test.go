@@ -696,3 +696,46 @@ func TestPhonesAreToldWhereTheyWantToBe(t *testing.T) {
 		h.asked() // by the page all the same
 	})
 }
+
+func TestWhoApprovesOnAPhoneIsRememberedAndStaysIfHeWished(t *testing.T) {
+	for reason, tc := range map[string]struct {
+		asks  Wishes // when the phone was asked
+		later Wishes // when its answer was fetched
+	}{
+		"both":                        {asks: Wishes{Stay: true, Remember: true}},
+		"to stay":                     {asks: Wishes{Stay: true}},
+		"to be remembered":            {asks: Wishes{Remember: true}},
+		"nothing":                     {},
+		"only after it was asked for": {later: Wishes{Stay: true, Remember: true}},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			inWithPush(t, func(t *testing.T, f *fixture) {
+				f.rules.Remember = policy.Remembering{Session: 60 * day, Browser: 30 * day}
+				f.Service = f.withPush(f.node())
+				h, b := connected(t, f, "alice")
+				if o := b.state().Offers(mfa.Push); o.Stay != 60*day || o.Remember != 30*day {
+					t.Fatalf("offered %+v", o)
+				}
+				b.asks = tc.asks
+				ask(t, b)
+				if err := h.answer(h.asked().ID, push.Approve, b.number()); err != nil {
+					t.Fatal(err)
+				}
+				b.asks = tc.later
+				st, cookies, err := b.FinishPush(b.ctx, b.client(), b.session())
+				b.keep(cookies)
+				if b.must(st, err); st.Step != Done {
+					t.Fatalf("step %d", st.Step)
+				}
+				if stays := cookies.Persist > 0; stays != tc.asks.Stay {
+					t.Errorf("he stays signed in: %v", stays)
+				}
+				if remembered := cookies.Remembered != ""; remembered != tc.asks.Remember {
+					t.Errorf("the browser is remembered: %v", remembered)
+				}
+				b.asks = Wishes{}
+				b.anew().wantAsked(reason, !tc.asks.Remember)
+			})
+		})
+	}
+}

@@ -76,14 +76,15 @@ func (s spent) charge(q quota, now time.Time) (spent, error) {
 }
 
 // Charge counts one message by this method, before it is sent, and says when the next one may be asked for. Of many who ask at once
-// for the same person, one gets through. The error is a *WaitError, ErrStopped, or wraps store.ErrUnavailable: then nothing may be
+// for the same person, one gets through. lane is the browser that is known to be the person's, in which he asks; empty: any other. Strangers who
+// know his password can't take it from him: he waits for himself alone in it, and something of what may be sent is kept for it. The error is a *WaitError, ErrStopped, or wraps store.ErrUnavailable: then nothing may be
 // sent.
-func (m *Messages) Charge(ctx context.Context, user mfa.UserID, method mfa.Method, to string, now time.Time) (again time.Time, err error) {
+func (m *Messages) Charge(ctx context.Context, user mfa.UserID, method mfa.Method, to, lane string, now time.Time) (again time.Time, err error) {
 	if stopped, err := m.Stopped(ctx); err != nil || stopped {
 		return time.Time{}, cmp.Or(err, ErrStopped)
 	}
-	key := pacePrefix + string(method)
-	personal := quota{userMessages(user), "messages to the user", m.limits.User}
+	key := paceKey(method, lane)
+	personal := quota{userMessages(user), "messages to the user", open(m.limits.User, lane)}
 	// The person's own first: who may not ask yet takes nothing from others.
 	err = store.Modify(ctx, m.store, personal.partition, []string{key, spentKey}, false, func(records []store.Record) ([]store.Change, error) {
 		var p pace
@@ -105,7 +106,7 @@ func (m *Messages) Charge(ctx context.Context, user mfa.UserID, method mfa.Metho
 	if err != nil {
 		return time.Time{}, err
 	}
-	for _, shared := range m.shared(to) {
+	for _, shared := range m.shared(to, lane) {
 		if err := m.spend(ctx, shared, now); err != nil {
 			// What was charged before stays charged: who runs into a limit again and again is no reason to look the other way.
 			return time.Time{}, err
@@ -131,21 +132,36 @@ func (m *Messages) spend(ctx context.Context, q quota, now time.Time) error {
 // ScopePace is the scope of a WaitError for who has just been sent a code.
 const ScopePace = "pace"
 
+// open is how much of a quota is there for a lane: a fifth of it is kept for browsers that are known to be the person's.
+func open(size int, lane string) int {
+	if lane == "" {
+		return size - size/5
+	}
+	return size
+}
+
+func paceKey(method mfa.Method, lane string) string {
+	if lane == "" {
+		return pacePrefix + string(method)
+	}
+	return pacePrefix + string(method) + "/" + lane
+}
+
 func userMessages(user mfa.UserID) string { return "throttle/messages/user/" + hashed(user.String()) }
 
 // shared are the quotas of a number or an address, the narrowest first.
-func (m *Messages) shared(to string) []quota {
-	quotas := []quota{{"throttle/messages/to/" + hashed(to), "messages to the number", m.limits.Number}}
+func (m *Messages) shared(to, lane string) []quota {
+	quotas := []quota{{"throttle/messages/to/" + hashed(to), "messages to the number", open(m.limits.Number, lane)}}
 	if mfa.CallingCode(to) != "" { // a mail address has no prefix, and a mail no price
 		quotas = append(quotas, quota{"throttle/messages/prefix/" + mfa.PhonePrefix(to), "messages to the prefix", m.limits.Prefix})
 	}
 	return append(quotas, quota{totalInADay, "messages in total", m.limits.Total})
 }
 
-// Arrived takes the pace back: the person has typed a code that was right. The quotas keep what was spent.
-func (m *Messages) Arrived(ctx context.Context, user mfa.UserID, method mfa.Method) error {
+// Arrived takes the pace of a lane back: the person has typed a code that was right. The quotas keep what was spent.
+func (m *Messages) Arrived(ctx context.Context, user mfa.UserID, method mfa.Method, lane string) error {
 	_, err := m.store.Commit(ctx, store.Commit{Partition: userMessages(user), Changes: []store.Change{
-		{Key: pacePrefix + string(method), Op: store.Delete, If: store.Any},
+		{Key: paceKey(method, lane), Op: store.Delete, If: store.Any},
 	}})
 	return err
 }

@@ -22,7 +22,7 @@ func TestAnotherMessageMayBeAskedForAfterAPauseThatGrows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := NewMessages(store.NewMemory(), plenty)
 		ask := func() time.Duration {
-			_, err := m.Charge(t.Context(), person(1), mfa.SMS, "+31612345678", time.Now())
+			_, err := m.Charge(t.Context(), person(1), mfa.SMS, "+31612345678", "", time.Now())
 			return waits(t, err)
 		}
 		for i, pause := range []time.Duration{30 * time.Second, 60 * time.Second, 120 * time.Second, 120 * time.Second} {
@@ -38,14 +38,14 @@ func TestAnotherMessageMayBeAskedForAfterAPauseThatGrows(t *testing.T) {
 			}
 			time.Sleep(time.Nanosecond)
 		}
-		if again, err := m.Charge(t.Context(), person(1), mfa.Voice, "+31612345678", time.Now()); err != nil || time.Until(again) != 30*time.Second {
+		if again, err := m.Charge(t.Context(), person(1), mfa.Voice, "+31612345678", "", time.Now()); err != nil || time.Until(again) != 30*time.Second {
 			t.Errorf("a call in place of the message: again at %v, %v", again, err)
 		}
-		if again, err := m.Charge(t.Context(), person(2), mfa.SMS, "+31612345678", time.Now()); err != nil || time.Until(again) != 30*time.Second {
+		if again, err := m.Charge(t.Context(), person(2), mfa.SMS, "+31612345678", "", time.Now()); err != nil || time.Until(again) != 30*time.Second {
 			t.Errorf("somebody else: again at %v, %v", again, err)
 		}
 		ask()
-		if err := m.Arrived(t.Context(), person(1), mfa.SMS); err != nil {
+		if err := m.Arrived(t.Context(), person(1), mfa.SMS, ""); err != nil {
 			t.Fatal(err)
 		}
 		if wait := ask(); wait != 0 {
@@ -89,7 +89,7 @@ func TestMessagesAreCapped(t *testing.T) {
 				began := time.Now()
 				round := func(first int) (sent int) {
 					for n := range 8 {
-						_, err := m.Charge(t.Context(), test.user(first+n), mfa.SMS, test.to(n), time.Now())
+						_, err := m.Charge(t.Context(), test.user(first+n), mfa.SMS, test.to(n), "", time.Now())
 						var wait *WaitError
 						switch {
 						case err == nil:
@@ -127,7 +127,7 @@ func TestOfManyWhoAskAtOnceOneGetsThrough(t *testing.T) {
 	for range 50 {
 		wg.Go(func() {
 			var wait *WaitError
-			switch _, err := m.Charge(t.Context(), person(1), mfa.SMS, "+31612345678", now); {
+			switch _, err := m.Charge(t.Context(), person(1), mfa.SMS, "+31612345678", "", now); {
 			case err == nil:
 				sent.Add(1)
 			case !errors.As(err, &wait) || wait.Scope != ScopePace:
@@ -147,7 +147,7 @@ func TestTheTotalHoldsForManyAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for n := range 60 {
 		wg.Go(func() {
-			if _, err := m.Charge(t.Context(), person(n), mfa.SMS, fmt.Sprintf("+3161234%04d", n), now); err == nil {
+			if _, err := m.Charge(t.Context(), person(n), mfa.SMS, fmt.Sprintf("+3161234%04d", n), "", now); err == nil {
 				sent.Add(1)
 			}
 		})
@@ -164,20 +164,20 @@ func TestStopIsForEverybodyAndTakesNothing(t *testing.T) {
 	if err := m.Stop(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.Charge(t.Context(), person(1), mfa.SMS, "+31612345678", now); !errors.Is(err, ErrStopped) {
+	if _, err := other.Charge(t.Context(), person(1), mfa.SMS, "+31612345678", "", now); !errors.Is(err, ErrStopped) {
 		t.Fatalf("stopped, and sends: %v", err)
 	}
 	if err := m.Stop(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.Charge(t.Context(), person(1), mfa.SMS, "+31612345678", now); err != nil {
+	if _, err := other.Charge(t.Context(), person(1), mfa.SMS, "+31612345678", "", now); err != nil {
 		t.Errorf("not stopped any more: %v", err)
 	}
 }
 
 func TestNumbersDoNotStandInKeys(t *testing.T) {
 	m := NewMessages(store.NewMemory(), plenty)
-	for _, q := range m.shared("+31612345678") {
+	for _, q := range m.shared("+31612345678", "") {
 		if strings.Contains(q.partition, "12345678") {
 			t.Errorf("the key %s holds the number", q.partition)
 		}
@@ -187,17 +187,17 @@ func TestNumbersDoNotStandInKeys(t *testing.T) {
 func TestForgetIsForOnePerson(t *testing.T) {
 	m, now := NewMessages(store.NewMemory(), MessageLimits{User: 1, Number: 9, Prefix: 9, Total: 9}), time.Now()
 	for n := range 2 {
-		if _, err := m.Charge(t.Context(), person(n), mfa.SMS, "+31612345678", now); err != nil {
+		if _, err := m.Charge(t.Context(), person(n), mfa.SMS, "+31612345678", "", now); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := m.Forget(t.Context(), person(0)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.Charge(t.Context(), person(0), mfa.SMS, "+31612345678", now); err != nil {
+	if _, err := m.Charge(t.Context(), person(0), mfa.SMS, "+31612345678", "", now); err != nil {
 		t.Errorf("forgotten, and %v", err)
 	}
-	if _, err := m.Charge(t.Context(), person(1), mfa.SMS, "+31612345678", now); err == nil {
+	if _, err := m.Charge(t.Context(), person(1), mfa.SMS, "+31612345678", "", now); err == nil {
 		t.Error("somebody else's was forgotten too")
 	}
 	if use, err := m.Use(t.Context(), now.Add(time.Hour)); err != nil || use.Sent != 3 || use.Total != 9 || !use.Since.Equal(now) || use.Stopped {
@@ -209,4 +209,36 @@ func TestForgetIsForOnePerson(t *testing.T) {
 	if use, err := m.Use(t.Context(), now.Add(25*time.Hour)); err != nil || use.Sent != 0 || !use.Since.IsZero() || !use.Stopped {
 		t.Errorf("the day after: %+v, %v", use, err)
 	}
+}
+
+func TestStrangersDoNotUseUpWhatIsKeptForAKnownBrowser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const number = "+31612345678"
+		for name, limits := range map[string]MessageLimits{"user": {User: 10, Number: 99, Prefix: 99, Total: 99}, "number": {User: 99, Number: 10, Prefix: 99, Total: 99}} {
+			m := NewMessages(store.NewMemory(), limits)
+			ask := func(lane string) error {
+				_, err := m.Charge(t.Context(), person(1), mfa.SMS, number, lane, time.Now())
+				return err
+			}
+			sent := 0
+			for range 20 {
+				if ask("") == nil {
+					sent++
+				}
+				time.Sleep(2 * time.Minute)
+			}
+			if sent != 8 {
+				t.Errorf("%s: strangers had %d sent", name, sent)
+			}
+			for range 2 {
+				if err := ask("known"); err != nil {
+					t.Errorf("%s: in a known browser: %v", name, err)
+				}
+				time.Sleep(2 * time.Minute)
+			}
+			if waits(t, ask("known")) == 0 {
+				t.Errorf("%s: there is no end in a known browser", name)
+			}
+		}
+	})
 }

@@ -239,6 +239,10 @@ type Prompt struct {
 	Country     string    `json:"country,omitempty"`
 	Made        time.Time `json:"made"`
 
+	// What was wished beside it, where it was asked.
+	Stay     bool `json:"stay,omitempty"`
+	Remember bool `json:"remember,omitempty"`
+
 	Outcome    Outcome `json:"outcome,omitempty"`
 	Credential string  `json:"credential,omitempty"` // of the phone that has answered
 }
