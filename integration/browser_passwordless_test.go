@@ -41,8 +41,8 @@ func TestTwoPasskeysEachAsTheSecondStepAndAlone(t *testing.T) {
 
 	key := tab.SecurityKey(true)
 	key.Present(false)
-	tab.Open(w.p.URL + "/_mfa/account").Want("Your second step").Click("Add another second step").Want("Passkey or security key").Click("Set up a passkey")
-	tab.Want("Use your passkey").Click("Use your passkey").Want("You can make one change").Click("Add another second step").Want("Passkey or security key").Click("Set up a passkey")
+	tab.Open(w.p.URL + "/_mfa/account").Want("Your second step").Click("Add another second step").Want("Set up a passkey").Click("Set up a passkey")
+	tab.Want("Use your passkey").Click("Use your passkey").Want("You can make one change").Click("Add another second step").Want("Set up a passkey").Click("Set up a passkey")
 	laptop.Present(false)
 	key.Present(true)
 	makePasskey(tab).Want("Where you are signed in")
