@@ -52,7 +52,7 @@ func doorsOf(a *config.Application) gate.Doors {
 func classesOf(words []string) []legacy.Class {
 	classes := make([]legacy.Class, len(words))
 	for i, word := range words {
-		classes[i], _ = legacy.ParseClass(word)
+		classes[i], _ = legacy.ParseClass(word) // Validate has refused what is none
 	}
 	return classes
 }

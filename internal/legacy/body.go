@@ -165,7 +165,7 @@ func (l *look) multipart(contentType string, b []byte) {
 		if media == "multipart/related" {
 			limit = MaxBody
 		}
-		value, _ := readAll(part, limit)
+		value, _ := readAll(part, limit) // of a part that was cut off, what is there is judged
 		if name := part.FormName(); name != "" {
 			l.field(name, string(value))
 		} else if value = bytes.TrimLeft(toUTF8(value), " \t\r\n"); bytes.HasPrefix(value, []byte("<")) {
