@@ -270,6 +270,7 @@ func (l *live) Destruct() error {
 	l.sessions.Close()
 	l.accounts.Close()
 	l.tokens.Close()
+	l.verified.Close()
 	var err error
 	for _, release := range l.release {
 		err = errors.Join(err, release())

@@ -157,6 +157,7 @@ func newDoors(t testing.TB, m policy.Model, doors Doors) *doorsFixture {
 	}
 	f.judge, f.keys = &judge{f: f, wrong: map[string]int{}}, &keys{f: f}
 	f.Gate.Users, f.Gate.Policy, f.Gate.Passwords, f.Gate.Verified, f.Gate.Keys = directory.Directories{f.people}, set, f.judge, NewVerified(), f.keys
+	t.Cleanup(f.Gate.Verified.Close)
 	f.app = &Application{Name: "hr", Bypass: NewPaths([]string{"/public/*"}), Doors: doors}
 	return f
 }

@@ -56,6 +56,9 @@ func NewVerified() *Verified {
 	return v
 }
 
+// Close ends what runs besides. It may be used no more.
+func (v *Verified) Close() { v.cache.StopAllGoroutines() }
+
 func (v *Verified) mac(parts ...string) (sum [sha256.Size]byte) {
 	h := hmac.New(sha256.New, v.key[:])
 	for _, p := range parts {

@@ -105,9 +105,6 @@ type keeper struct{ text string }
 func (k *keeper) Load(context.Context) (string, error)      { return k.text, nil }
 func (k *keeper) Save(_ context.Context, text string) error { k.text = text; return nil }
 
-// verdicts outlives every bubble of synctest: its caches have goroutines of their own. No two sessions have one id.
-var verdicts = NewVerdicts()
-
 type fixture struct {
 	t      testing.TB
 	ctx    context.Context
@@ -160,7 +157,7 @@ func (f *fixture) node() *Service {
 		Generation: generation, Browsers: NewBrowsers(keys), Registrars: []mfa.Registrar{app},
 		Factors:     map[mfa.Method]mfa.Factor{mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{}},
 		Invitations: NewInvitations(f.store, keys), Owners: NewOwners(f.store),
-		Keys: machineKeys, Sink: f.events, Verdicts: verdicts, Log: slog.New(slog.DiscardHandler),
+		Keys: machineKeys, Sink: f.events, Verdicts: NewVerdicts(), Log: slog.New(slog.DiscardHandler),
 	}
 }
 

@@ -39,10 +39,20 @@ const (
 // NewVerdicts makes one that knows of none.
 func NewVerdicts() *Verdicts {
 	return &Verdicts{
-		entered: otter.Must(&otter.Options[place, struct{}]{MaximumSize: maxVerdicts, ExpiryCalculator: otter.ExpiryWriting[place, struct{}](verdictAge)}),
-		refused: otter.Must(&otter.Options[place, told]{MaximumSize: maxVerdicts, ExpiryCalculator: otter.ExpiryWriting[place, told](verdictAge)}),
+		entered: otter.Must(&otter.Options[place, struct{}]{
+			MaximumSize: maxVerdicts, ExpiryCalculator: otter.ExpiryWriting[place, struct{}](verdictAge), Clock: tickless{},
+		}),
+		refused: otter.Must(&otter.Options[place, told]{
+			MaximumSize: maxVerdicts, ExpiryCalculator: otter.ExpiryWriting[place, told](verdictAge), Clock: tickless{},
+		}),
 	}
 }
+
+// tickless makes a cache drop what is too old while it is used, and needs no goroutine for it that would have to be ended.
+type tickless struct{}
+
+func (tickless) NowNano() int64                      { return time.Now().UnixNano() }
+func (tickless) Tick(time.Duration) <-chan time.Time { return nil }
 
 // Changed says whether the decision about a session in an application is another than the last one: it has entered for the first
 // time, is refused or asked for more, or is let in again after that. A sign-in that has not come to its end tells of itself.
