@@ -198,6 +198,11 @@ func TestImportTellsEveryMistake(t *testing.T) {
 	}
 	want(t, errs, broken+":2:12: not JSON: invalid character 'o'", group+": no Conditional Access policy", "none.json: no such file or directory", "Error: 3 errors above")
 
+	long := write("long.json", `{"displayName": "`+strings.Repeat("L", 5000)+`", "conditions": {}}`)
+	if out, _, _ := policyImport(t, good, long); strings.Contains(out, strings.Repeat("L", 200)) || strings.Contains(out, strings.Repeat(" ", 200)) {
+		t.Errorf("a long name makes every line long:\n%.2000s", out)
+	}
+
 	for name, test := range map[string]struct {
 		args []string
 		want string
@@ -216,6 +221,14 @@ func TestImportTellsEveryMistake(t *testing.T) {
 	}
 	if out, _, _ := policyImport(t, write("empty.json", "[]"), "--json"); strings.TrimSpace(out) != "[]" {
 		t.Errorf("no verdicts are %s", out)
+	}
+	// A policy in an envelope is none of the files that a backup has beside its policies.
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "a.json"), []byte(`{"PolicyConfig": `+readPage(t, good)+`}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, status := policyImport(t, folder, good); status != 1 || !strings.Contains(errs, "a.json: PolicyConfig is a policy, but it is not as Graph has it") {
+		t.Errorf("status %d, %s", status, errs)
 	}
 	// A name may not drive the terminal of who reads it.
 	if out, _, _ := policyImport(t, write("escape.json", `{"displayName": "\u001b]0;x\u0007", "conditions": {}}`)); strings.ContainsAny(out, "\x1b\x07") {
