@@ -224,7 +224,7 @@ func TestImportTellsEveryMistake(t *testing.T) {
 	}
 	// A policy in an envelope is none of the files that a backup has beside its policies.
 	folder := t.TempDir()
-	if err := os.WriteFile(filepath.Join(folder, "a.json"), []byte(`{"PolicyConfig": `+readPage(t, good)+`}`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "a.json"), []byte(`{"ExportDate": "x", "PolicyConfig": {"displayName": "x", "state": "enabled", "conditions": {"users": {"includeUsers": ["All"]}}}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, errs, status := policyImport(t, folder, good); status != 1 || !strings.Contains(errs, "a.json: PolicyConfig is a policy, but it is not as Graph has it") {
