@@ -21,6 +21,9 @@ type Estate struct {
 	// PerUser gives a user's own setting. Nil: nothing is said of it.
 	PerUser func(mfa.UserID) mfa.PerUserState
 
+	// KnownRole says whether a role is nobody's slip of the pen, though nobody holds it. Nil: none is.
+	KnownRole func(name string) bool
+
 	Now time.Time
 }
 
@@ -133,7 +136,10 @@ func (l *linter) unknownNames(p *Policy) {
 			{"is in the group", list.users.Groups, func(n string) Users { return Users{Groups: []string{n}} }},
 			{"has the role", list.users.Roles, func(n string) Users { return Users{Roles: []string{n}} }},
 		} {
-			unknown := slices.DeleteFunc(slices.Clone(kind.names), func(name string) bool { return l.names[kind.of(name).principals()[0]] })
+			unknown := slices.DeleteFunc(slices.Clone(kind.names), func(name string) bool {
+				users := kind.of(name)
+				return l.names[users.principals()[0]] || len(users.Roles) > 0 && l.KnownRole != nil && l.KnownRole(name)
+			})
 			if len(unknown) > 0 {
 				l.find(LintUnknownName, p, "nobody whom the directories list %s %s; if that is misspelt, %s", kind.what, oneOf(unknown), list.effect)
 			}
@@ -240,7 +246,7 @@ func platformWords(ps []Platform) string {
 	return strings.Join(words, ", ")
 }
 
-// unreached finds the applications that nothing guards.
+// unreached finds the applications that nothing guards. Policies for legacy clients alone leave everybody else to his password.
 func (l *linter) unreached(never map[int]bool) {
 	if !l.Defaults.Off || l.Set.PerUser.On {
 		return
@@ -251,10 +257,11 @@ func (l *linter) unreached(never map[int]bool) {
 		l.selectTarget(&Facts{Application: name}, include, exclude)
 		reached := false
 		for i := range l.policies {
-			reached = reached || include.has(i) && !exclude.has(i) && l.enabled.has(i) && !never[i]
+			apps := l.policies[i].Conditions.ClientApps
+			reached = reached || include.has(i) && !exclude.has(i) && l.enabled.has(i) && !never[i] && (len(apps) == 0 || slices.Contains(apps, Browser))
 		}
 		if !reached {
-			l.find(LintUnreached, nil, "no enabled policy reaches the application %q, so a password is enough there; name it in the `applications` of one, or write `applications all`", name)
+			l.find(LintUnreached, nil, "no enabled policy reaches who signs in to the application %q, so a password is enough there; name it in the `applications` of one, or write `applications all`", name)
 		}
 	}
 }

@@ -157,9 +157,16 @@ func TestLintOfEverythingTogether(t *testing.T) {
 		"security defaults":            {Model{}, nil, ""},
 		"nothing":                      {ca(), nil, `application_without_policy:"hr" application_without_policy:"wiki"`},
 		"a policy for one application": {ca(sound("hr", func(p *Policy) { p.Conditions.Applications = []string{"hr"} })), nil, `application_without_policy:"wiki"`},
-		"a policy in report-only":      {ca(sound("all", func(p *Policy) { p.State = ReportOnly })), nil, `application_without_policy:"hr" application_without_policy:"wiki"`},
-		"the per-user setting":         {perUser(ca()), nil, ""},
-		"administrators are blocked":   {ca(blockRoot), nil, `administrators_locked_out:"no administrators"`},
+		"policies for other clients than browsers": {
+			ca(sound("legacy", func(p *Policy) {
+				p.Conditions.ClientApps, p.Grant = []ClientApp{ExchangeActiveSync, OtherClients}, Grant{Block: true}
+			}), sound("tokens", func(p *Policy) { p.Conditions.ClientApps = []ClientApp{MobileAndDesktop} })), nil,
+			`policy_rarely_applies:browser application_without_policy:"hr" application_without_policy:"wiki"`,
+		},
+		"a policy for browsers":      {ca(sound("all", func(p *Policy) { p.Conditions.ClientApps = []ClientApp{Browser, OtherClients} })), nil, ""},
+		"a policy in report-only":    {ca(sound("all", func(p *Policy) { p.State = ReportOnly })), nil, `application_without_policy:"hr" application_without_policy:"wiki"`},
+		"the per-user setting":       {perUser(ca()), nil, ""},
+		"administrators are blocked": {ca(blockRoot), nil, `administrators_locked_out:"no administrators"`},
 		"outside of the office alone": {ca(sound("office", func(p *Policy) {
 			p.Grant = Grant{Block: true}
 			p.Conditions.Locations, p.Conditions.ExcludeLocations = []string{All}, []string{"office"}
@@ -193,6 +200,15 @@ func TestLintOfEverythingTogether(t *testing.T) {
 			wantFindings(t, of(tc.model).Lint(e), tc.want)
 		})
 	}
+}
+
+func TestLintKnowsRolesThatNobodyHolds(t *testing.T) {
+	p := sound("administrators", func(p *Policy) {
+		p.Conditions.Users = Users{All: true, Roles: []string{"User Administrator", "Use Administrator"}, Groups: []string{"User Administrator"}}
+	})
+	e := estate()
+	e.KnownRole = func(name string) bool { return name == "User Administrator" }
+	wantFindings(t, of(ca(p)).Lint(e), `unknown_name:in the group "User Administrator" unknown_name:has the role "Use Administrator";`)
 }
 
 // TestWhatCanNeverApplyNeverDoes holds one finding against decisions.

@@ -126,6 +126,14 @@ func TestEveryRoleOfATenantHasOneName(t *testing.T) {
 	}
 }
 
+func TestRolesAreKnownByName(t *testing.T) {
+	for name, want := range map[string]bool{"Global Administrator": true, "global administrator": true, "Global Adminstrator": false, "": false} {
+		if got := IsRole(name); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
+	}
+}
+
 func FuzzNames(f *testing.F) {
 	f.Add("a: group:x\n")
 	f.Add("\"<G>\": \"role: a\"\n62e90394-69f5-4237-9190-012177145e10: user:b # c\n")

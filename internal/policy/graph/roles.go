@@ -1,5 +1,7 @@
 package graph
 
+import "strings"
+
 // roles are the directory roles that every tenant has, by template id. Their names mean here what they mean there: a directory
 // that gives somebody the role "Global Administrator" means an administrator. The last ones are no longer given to
 // anybody, and still stand in older policies.
@@ -150,4 +152,14 @@ var roles = map[string]string{
 	"2af84b1e-32c8-42b7-82bc-daa82404023b": "Restricted Guest User",
 	"a0b1b346-4d3e-4e8b-98f8-753987be4970": "User",
 	"c34f683f-4d5a-4403-affd-6615e00e3a7f": "Workplace Device Join",
+}
+
+// IsRole says whether a name is that of a directory role that every tenant has.
+func IsRole(name string) bool {
+	for _, role := range roles {
+		if strings.EqualFold(role, name) {
+			return true
+		}
+	}
+	return false
 }
