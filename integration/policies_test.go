@@ -236,6 +236,29 @@ func TestImportTellsEveryMistake(t *testing.T) {
 	}
 }
 
+// TestPolicyTemplatesAreSound loads all of them, as they are and enabled, where there is whom they name.
+func TestPolicyTemplatesAreSound(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command(lab.Binary(t), "mfa", "policy", "template", "--json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, template := range asJSON[[]struct{ Caddyfile string }](t, string(out)) {
+		all.WriteString(template.Caddyfile)
+	}
+	users := strings.NewReplacer("bob:", "break-glass:\n    roles: [Global Administrator]", "[staff, hr]", "[finance]", "carol:", "carol:\n    roles: [global administrator]").Replace(lab.Users)
+	for name, options := range map[string]string{
+		"report-only": all.String(),
+		"enabled":     "security_defaults off\n" + strings.ReplaceAll(all.String(), "state report_only", "state enabled"),
+	} {
+		p := lab.Start(t, lab.NewUpstream(t, nil).Address, lab.Options{Global: options, Users: users, Site: "mfa hr\nreverse_proxy {upstream}"})
+		if found, err := p.TryCommand("policy", "lint"); err != nil || found != "Nothing was found.\n" {
+			t.Errorf("%s: %v\n%s", name, err, found)
+		}
+	}
+}
+
 func TestPolicyTemplates(t *testing.T) {
 	t.Parallel()
 	run := func(args ...string) (string, error) {
