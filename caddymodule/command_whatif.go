@@ -372,8 +372,11 @@ func sentence(a *admin.WhatIf) string {
 		}
 	case policy.Register:
 		what += " is asked to register a second factor"
-		if d.Reason == policy.RecoveryUsed {
+		switch {
+		case d.Reason == policy.RecoveryUsed:
 			what += ", because a recovery code lets its owner in for nothing else"
+		case methods != "":
+			what += ": " + methods
 		}
 	case policy.Authenticate:
 		what += " is asked for the password again"
