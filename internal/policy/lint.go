@@ -41,6 +41,7 @@ const (
 	LintPlatform       Kind = "platform_is_not_verified"
 	LintAdministrators Kind = "administrators_without_mfa"
 	LintEmptyLocation  Kind = "location_is_nowhere"
+	LintStrength       Kind = "strength_out_of_reach"
 	LintLegacyExcluded Kind = "legacy_clients_tell_who_is_excluded"
 )
 
@@ -91,6 +92,7 @@ func (s *Set) Lint(e Estate) []Finding {
 			continue
 		}
 		l.shape(p.Policy)
+		l.strength(p)
 	}
 	l.unreached(never)
 	l.legacyExcluded(never)
@@ -214,6 +216,18 @@ func (l *linter) neverApplies(i int) string {
 		return "every place that it is for is excluded, or is no place: look at `locations`, `exclude_locations`, and which named locations are `trusted`"
 	}
 	return ""
+}
+
+// strength finds a policy that demands what nobody can prove here, so that it blocks everybody whom it concerns.
+func (l *linter) strength(p *compiled) {
+	g := &p.Grant
+	others := g.MFA || g.CompliantDevice || g.DomainJoinedDevice || g.PasswordChange || len(g.Terms) > 0
+	if g.Strength == "" || g.Any && others {
+		return
+	}
+	if !p.strength.meets(passwordSet | passSet | passOnceSet | l.newMethods() | l.usable) {
+		l.find(LintStrength, p.Policy, "nobody here can prove what the strength %q takes, so that whom the policy concerns is refused; turn on a factor that is among it, or demand another strength", g.Strength)
+	}
 }
 
 // shape looks at a policy alone.

@@ -132,7 +132,7 @@ func wantFindings(t *testing.T, findings []Finding, want string) {
 }
 
 var kinds = []Kind{
-	LintUnreached, LintNever, LintRarely, LintUnknownName, LintLockedOut, LintBlockEverybody, LintPlatform, LintAdministrators, LintEmptyLocation,
+	LintStrength, LintUnreached, LintNever, LintRarely, LintUnknownName, LintLockedOut, LintBlockEverybody, LintPlatform, LintAdministrators, LintEmptyLocation,
 }
 
 func TestLintOfEverythingTogether(t *testing.T) {
@@ -179,7 +179,26 @@ func TestLintOfEverythingTogether(t *testing.T) {
 		"one administrator of two gets in": {ca(sound("all", nil), blockRoot), func(e *Estate) {
 			e.Users = append(e.Users, &mfa.User{Canonical: "second", Name: "second", Roles: []string{"Helpdesk"}})
 		}, ""},
-		"nobody can prove as much":             {ca(sound("keys", func(p *Policy) { p.Grant = Grant{Strength: PhishingResistantStrength} })), nil, `administrators_locked_out:whatever he proves (policies "keys")`},
+		"nobody can prove as much": {ca(sound("keys", func(p *Policy) { p.Grant = Grant{Strength: PhishingResistantStrength} })), nil, `strength_out_of_reach:Phishing-resistant administrators_locked_out:whatever he proves (policies "keys")`},
+		"a certificate that nobody takes here": {func() Model {
+			m := ca(sound("all", nil), sound("smart cards", func(p *Policy) {
+				p.Conditions.Users, p.Grant = Users{Groups: []string{"Staff"}}, Grant{Strength: "cards"}
+			}))
+			m.Strengths = append(slices.Clone(m.Strengths), Strength{Name: "cards", Combinations: []string{"x509CertificateMultiFactor", "hardwareOath,password"}})
+			m.Policies[1].Conditions.ExcludeUsers = Users{}
+			return m
+		}(), nil, `strength_out_of_reach:"cards"`},
+		"a certificate, or a device": {func() Model {
+			m := ca(sound("all", nil), sound("smart cards", func(p *Policy) { p.Grant = Grant{Any: true, Strength: "cards", CompliantDevice: true} }))
+			m.Strengths = append(slices.Clone(m.Strengths), Strength{Name: "cards", Combinations: []string{"x509CertificateMultiFactor"}})
+			return m
+		}(), nil, "administrators_locked_out:without a device"},
+		"text messages, which can be sent": {func() Model {
+			m := ca(sound("all", func(p *Policy) { p.Grant = Grant{Strength: "sms"} }))
+			m.Registrable, m.Sent = []mfa.Method{mfa.TOTP, mfa.SMS}, []mfa.Method{mfa.SMS}
+			m.Strengths = append(slices.Clone(m.Strengths), Strength{Name: "sms", Combinations: []string{"password,sms"}})
+			return m
+		}(), nil, ""},
 		"a device is needed everywhere":        {ca(sound("device", func(p *Policy) { p.Grant = Grant{CompliantDevice: true} })), nil, `administrators_locked_out:without a device`},
 		"an administrator without a setting":   {perUser(ca()), own("alice"), "administrators_without_mfa:Root holds the role Global Administrator, and gets into hr, wiki"},
 		"an administrator with a setting":      {perUser(ca()), own("root"), ""},
