@@ -102,6 +102,9 @@ func TestWhatWouldHappenIsSaidInASentence(t *testing.T) {
 		"alice is asked to register a second factor (security defaults).": {
 			User: "alice", Decision: admin.Decided{Action: policy.Register, Reason: policy.RegistrationRequired, DemandedBy: admin.BySecurityDefaults},
 		},
+		`bob is asked to register a second factor: passkey, totp (policy "MFA").`: {
+			User: "bob", Application: "hr", Decision: admin.Decided{Action: policy.Register, Reason: policy.RegistrationRequired, Policy: "MFA", Methods: []mfa.Method{mfa.Passkey, mfa.TOTP}},
+		},
 		"alice gets into hr on the password alone: nothing asks for more. A second factor can be registered.": {
 			User: "alice", Application: "hr", Decision: admin.Decided{Action: policy.Allow, Reason: policy.NoPolicyApplies, Offer: true},
 		},

@@ -37,6 +37,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/password"
 	"github.com/caddy-mfa/caddy-mfa/internal/policy"
+	"github.com/caddy-mfa/caddy-mfa/internal/policy/graph"
 	"github.com/caddy-mfa/caddy-mfa/internal/portal"
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
@@ -371,7 +372,7 @@ func (a *App) start() (*runtime, error) {
 		admin: &admin.Service{
 			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Messages: messages, Generation: generation, Sink: a.sink,
 			Policy: rules, Applications: a.applications(), Country: a.country, Upstreams: a.perUserUpstreams(),
-			PerUserNoEffect: perUserNoEffect(rules), Keys: machineKeys, KeyThrottle: machineKeys.Throttle,
+			PerUserNoEffect: perUserNoEffect(rules), Keys: machineKeys, KeyThrottle: machineKeys.Throttle, KnownRole: graph.IsRole,
 		},
 		stop: stop, done: &sync.WaitGroup{},
 	}

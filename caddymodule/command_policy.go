@@ -212,7 +212,7 @@ func (i *imports) print(w io.Writer, result *graph.Result) {
 		t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 		fmt.Fprintln(t, "VERDICT\tPOLICY\tPARTS")
 		for _, v := range result.Verdicts {
-			fmt.Fprintf(t, "%s\t%s\t%s\n", i.verdict(v), plain(dash(v.DisplayName)), plain(dash(strings.Join(v.Parts, "; "))))
+			fmt.Fprintf(t, "%s\t%s\t%s\n", i.verdict(v), short(plain(dash(v.DisplayName))), plain(dash(strings.Join(v.Parts, "; "))))
 		}
 		t.Flush()
 		fmt.Fprintln(w)
@@ -334,6 +334,15 @@ func number(n int, one, many string) string {
 func plain(s string) string {
 	quoted := strconv.Quote(s)
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}
+
+// short bounds a name in a table, where the longest makes every line as long.
+func short(s string) string {
+	const most = 120
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return s
 }
 
 // harmless takes out of a message what would drive the terminal. The names of other people's files can hold that.

@@ -210,7 +210,7 @@ and nobody is signed in.`,
 		"device":       "what the device's certificate says: compliant, domain_joined, or both with a comma",
 		"sign-in-risk": "low, medium, high or none",
 		"user-risk":    "low, medium, high or none",
-		"proof":        "what was just proven: password, passkey, push, totp, sms, voice, email, recovery_code, temporary_access_pass, with commas (default: password)",
+		"proof":        "what was just proven: password, passkey, push, totp, sms, voice, email, recovery_code, temporary_access_pass, remembered_browser, with commas (default: password)",
 	} {
 		f.String(name, "", usage)
 	}
@@ -372,8 +372,11 @@ func sentence(a *admin.WhatIf) string {
 		}
 	case policy.Register:
 		what += " is asked to register a second factor"
-		if d.Reason == policy.RecoveryUsed {
+		switch {
+		case d.Reason == policy.RecoveryUsed:
 			what += ", because a recovery code lets its owner in for nothing else"
+		case methods != "":
+			what += ": " + methods
 		}
 	case policy.Authenticate:
 		what += " is asked for the password again"

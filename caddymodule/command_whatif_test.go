@@ -71,7 +71,7 @@ func (c *console) mustPolicy(args ...string) string {
 
 func TestWhatIfOnTheCommandLine(t *testing.T) {
 	c := newConsole(t, somePolicies)
-	c.want(c.mustPolicy("what-if", "--user", "alice", "--application", "app", "--ip", "192.0.2.1"), `alice is asked to register a second factor (policy "Code away from the office"). The password counts for 4h. A second factor counts for 4h.
+	c.want(c.mustPolicy("what-if", "--user", "alice", "--application", "app", "--ip", "192.0.2.1"), `alice is asked to register a second factor: totp (policy "Code away from the office"). The password counts for 4h. A second factor counts for 4h.
 
 Policies that apply:
   NAME                       STATE    CONTROLS                           RESULT         NOTE

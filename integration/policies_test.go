@@ -198,6 +198,11 @@ func TestImportTellsEveryMistake(t *testing.T) {
 	}
 	want(t, errs, broken+":2:12: not JSON: invalid character 'o'", group+": no Conditional Access policy", "none.json: no such file or directory", "Error: 3 errors above")
 
+	long := write("long.json", `{"displayName": "`+strings.Repeat("L", 5000)+`", "conditions": {}}`)
+	if out, _, _ := policyImport(t, good, long); strings.Contains(out, strings.Repeat("L", 200)) || strings.Contains(out, strings.Repeat(" ", 200)) {
+		t.Errorf("a long name makes every line long:\n%.2000s", out)
+	}
+
 	for name, test := range map[string]struct {
 		args []string
 		want string
@@ -217,9 +222,40 @@ func TestImportTellsEveryMistake(t *testing.T) {
 	if out, _, _ := policyImport(t, write("empty.json", "[]"), "--json"); strings.TrimSpace(out) != "[]" {
 		t.Errorf("no verdicts are %s", out)
 	}
+	// A policy in an envelope is none of the files that a backup has beside its policies.
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "a.json"), []byte(`{"ExportDate": "x", "PolicyConfig": {"displayName": "x", "state": "enabled", "conditions": {"users": {"includeUsers": ["All"]}}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, status := policyImport(t, folder, good); status != 1 || !strings.Contains(errs, "a.json: PolicyConfig is a policy, but it is not as Graph has it") {
+		t.Errorf("status %d, %s", status, errs)
+	}
 	// A name may not drive the terminal of who reads it.
 	if out, _, _ := policyImport(t, write("escape.json", `{"displayName": "\u001b]0;x\u0007", "conditions": {}}`)); strings.ContainsAny(out, "\x1b\x07") {
 		t.Errorf("%q", out)
+	}
+}
+
+// TestPolicyTemplatesAreSound loads all of them, as they are and enabled, where there is whom they name.
+func TestPolicyTemplatesAreSound(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command(lab.Binary(t), "mfa", "policy", "template", "--json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, template := range asJSON[[]struct{ Caddyfile string }](t, string(out)) {
+		all.WriteString(template.Caddyfile)
+	}
+	users := strings.NewReplacer("bob:", "break-glass:\n    roles: [Global Administrator]", "[staff, hr]", "[finance]", "carol:", "carol:\n    roles: [global administrator]").Replace(lab.Users)
+	for name, options := range map[string]string{
+		"report-only": all.String(),
+		"enabled":     "security_defaults off\n" + strings.ReplaceAll(all.String(), "state report_only", "state enabled"),
+	} {
+		p := lab.Start(t, lab.NewUpstream(t, nil).Address, lab.Options{Global: options, Users: users, Site: "mfa hr\nreverse_proxy {upstream}"})
+		if found, err := p.TryCommand("policy", "lint"); err != nil || found != "Nothing was found.\n" {
+			t.Errorf("%s: %v\n%s", name, err, found)
+		}
 	}
 }
 

@@ -40,6 +40,9 @@ type Service struct {
 	Country      CountryOf // nil: nobody knows
 	Upstreams    []string  // those that want a user's own credential, sorted
 
+	// KnownRole says whether a role is one that nobody need hold. Nil: none is.
+	KnownRole func(name string) bool
+
 	// PerUserNoEffect says why the per-user setting has no effect with this configuration. Empty: it has.
 	PerUserNoEffect string
 }

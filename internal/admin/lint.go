@@ -18,7 +18,7 @@ func (s *Service) Lint(ctx context.Context, now time.Time) ([]policy.Finding, er
 	}
 	var failed error
 	found := s.Policy.Lint(policy.Estate{
-		Applications: s.Applications, Users: users, Now: now,
+		Applications: s.Applications, Users: users, Now: now, KnownRole: s.KnownRole,
 		PerUser: func(id mfa.UserID) mfa.PerUserState {
 			a, err := s.Accounts.Get(ctx, id)
 			if err != nil {

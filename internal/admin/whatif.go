@@ -51,7 +51,7 @@ type Decided struct {
 
 	Requirement string       `json:"authenticationRequirement"` // as in Graph's signIn
 	DemandedBy  string       `json:"demandedBy,omitempty"`      // what demands a second factor: one of the constants below
-	Methods     []mfa.Method `json:"methods"`                   // of which one would have to be proven, with verify
+	Methods     []mfa.Method `json:"methods"`                   // of which one would have to be proven, with verify, or registered, with register
 	Terms       []string     `json:"terms"`                     // that would have to be accepted, with accept_terms
 	Offer       bool         `json:"registrationOffered"`       // a factor could be registered, and need not be
 	GraceEnds   time.Time    `json:"graceEnds,omitzero"`        // when one must be
@@ -195,6 +195,10 @@ func decided(d policy.Decision, rules *policy.Set, now time.Time) Decided {
 			return 0
 		}
 		return int64(now.Sub(since) / time.Second)
+	}
+	if d.Action == policy.Block {
+		out.Persistent = "" // there is no session
+		return out
 	}
 	out.RememberBrowser, out.StaySignedIn = int64(d.RememberBrowser/time.Second), int64(d.Offers()/time.Second)
 	out.PasswordAge, out.SecondAge = age(d.PasswordSince), age(d.SecondSince)

@@ -228,6 +228,19 @@ func TestWhatIfSaysWhatIsAskedAndForHowLong(t *testing.T) {
 	}
 }
 
+func TestWhatIfSaysNothingOfASessionThatThereIsNot(t *testing.T) {
+	set, err := policy.New(policy.Model{Defaults: policy.SecurityDefaults{Off: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := decided(policy.Decision{
+		Action: policy.Block, Reason: policy.StrengthUnreachable, Stay: time.Hour, Persistent: policy.NeverPersistent, PasswordSince: time.Now(), MFA: true,
+	}, set, time.Now().Add(time.Hour))
+	if d.StaySignedIn != 0 || d.PasswordAge != 0 || d.Persistent != "" || d.Requirement != multiFactor {
+		t.Errorf("%+v", d)
+	}
+}
+
 func TestWhatIfWarnsOfWhatMayNotBeMeant(t *testing.T) {
 	f := newAsked(t, examples()...)
 	answer := f.ask(Query{User: "bob", Application: "payrol", Proofs: []mfa.Method{mfa.Password, mfa.TOTP}})

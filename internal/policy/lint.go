@@ -21,6 +21,9 @@ type Estate struct {
 	// PerUser gives a user's own setting. Nil: nothing is said of it.
 	PerUser func(mfa.UserID) mfa.PerUserState
 
+	// KnownRole says whether a role is nobody's slip of the pen, though nobody holds it. Nil: none is.
+	KnownRole func(name string) bool
+
 	Now time.Time
 }
 
@@ -38,6 +41,7 @@ const (
 	LintPlatform       Kind = "platform_is_not_verified"
 	LintAdministrators Kind = "administrators_without_mfa"
 	LintEmptyLocation  Kind = "location_is_nowhere"
+	LintStrength       Kind = "strength_out_of_reach"
 	LintLegacyExcluded Kind = "legacy_clients_tell_who_is_excluded"
 )
 
@@ -88,6 +92,7 @@ func (s *Set) Lint(e Estate) []Finding {
 			continue
 		}
 		l.shape(p.Policy)
+		l.strength(p)
 	}
 	l.unreached(never)
 	l.legacyExcluded(never)
@@ -133,7 +138,10 @@ func (l *linter) unknownNames(p *Policy) {
 			{"is in the group", list.users.Groups, func(n string) Users { return Users{Groups: []string{n}} }},
 			{"has the role", list.users.Roles, func(n string) Users { return Users{Roles: []string{n}} }},
 		} {
-			unknown := slices.DeleteFunc(slices.Clone(kind.names), func(name string) bool { return l.names[kind.of(name).principals()[0]] })
+			unknown := slices.DeleteFunc(slices.Clone(kind.names), func(name string) bool {
+				users := kind.of(name)
+				return l.names[users.principals()[0]] || len(users.Roles) > 0 && l.KnownRole != nil && l.KnownRole(name)
+			})
 			if len(unknown) > 0 {
 				l.find(LintUnknownName, p, "nobody whom the directories list %s %s; if that is misspelt, %s", kind.what, oneOf(unknown), list.effect)
 			}
@@ -210,6 +218,18 @@ func (l *linter) neverApplies(i int) string {
 	return ""
 }
 
+// strength finds a policy that demands what nobody can prove here, so that it blocks everybody whom it concerns.
+func (l *linter) strength(p *compiled) {
+	g := &p.Grant
+	others := g.MFA || g.CompliantDevice || g.DomainJoinedDevice || g.PasswordChange || len(g.Terms) > 0
+	if g.Strength == "" || g.Any && others {
+		return
+	}
+	if !p.strength.meets(passwordSet | passSet | passOnceSet | l.newMethods() | l.usable) {
+		l.find(LintStrength, p.Policy, "nobody here can prove what the strength %q takes, so that whom the policy concerns is refused; turn on a factor that is among it, or demand another strength", g.Strength)
+	}
+}
+
 // shape looks at a policy alone.
 func (l *linter) shape(p *Policy) {
 	c := &p.Conditions
@@ -240,7 +260,7 @@ func platformWords(ps []Platform) string {
 	return strings.Join(words, ", ")
 }
 
-// unreached finds the applications that nothing guards.
+// unreached finds the applications that nothing guards. Policies for legacy clients alone leave everybody else to his password.
 func (l *linter) unreached(never map[int]bool) {
 	if !l.Defaults.Off || l.Set.PerUser.On {
 		return
@@ -251,10 +271,11 @@ func (l *linter) unreached(never map[int]bool) {
 		l.selectTarget(&Facts{Application: name}, include, exclude)
 		reached := false
 		for i := range l.policies {
-			reached = reached || include.has(i) && !exclude.has(i) && l.enabled.has(i) && !never[i]
+			apps := l.policies[i].Conditions.ClientApps
+			reached = reached || include.has(i) && !exclude.has(i) && l.enabled.has(i) && !never[i] && (len(apps) == 0 || slices.Contains(apps, Browser))
 		}
 		if !reached {
-			l.find(LintUnreached, nil, "no enabled policy reaches the application %q, so a password is enough there; name it in the `applications` of one, or write `applications all`", name)
+			l.find(LintUnreached, nil, "no enabled policy reaches who signs in to the application %q, so a password is enough there; name it in the `applications` of one, or write `applications all`", name)
 		}
 	}
 }

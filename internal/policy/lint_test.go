@@ -132,7 +132,7 @@ func wantFindings(t *testing.T, findings []Finding, want string) {
 }
 
 var kinds = []Kind{
-	LintUnreached, LintNever, LintRarely, LintUnknownName, LintLockedOut, LintBlockEverybody, LintPlatform, LintAdministrators, LintEmptyLocation,
+	LintStrength, LintUnreached, LintNever, LintRarely, LintUnknownName, LintLockedOut, LintBlockEverybody, LintPlatform, LintAdministrators, LintEmptyLocation,
 }
 
 func TestLintOfEverythingTogether(t *testing.T) {
@@ -157,9 +157,16 @@ func TestLintOfEverythingTogether(t *testing.T) {
 		"security defaults":            {Model{}, nil, ""},
 		"nothing":                      {ca(), nil, `application_without_policy:"hr" application_without_policy:"wiki"`},
 		"a policy for one application": {ca(sound("hr", func(p *Policy) { p.Conditions.Applications = []string{"hr"} })), nil, `application_without_policy:"wiki"`},
-		"a policy in report-only":      {ca(sound("all", func(p *Policy) { p.State = ReportOnly })), nil, `application_without_policy:"hr" application_without_policy:"wiki"`},
-		"the per-user setting":         {perUser(ca()), nil, ""},
-		"administrators are blocked":   {ca(blockRoot), nil, `administrators_locked_out:"no administrators"`},
+		"policies for other clients than browsers": {
+			ca(sound("legacy", func(p *Policy) {
+				p.Conditions.ClientApps, p.Grant = []ClientApp{ExchangeActiveSync, OtherClients}, Grant{Block: true}
+			}), sound("tokens", func(p *Policy) { p.Conditions.ClientApps = []ClientApp{MobileAndDesktop} })), nil,
+			`policy_rarely_applies:browser application_without_policy:"hr" application_without_policy:"wiki"`,
+		},
+		"a policy for browsers":      {ca(sound("all", func(p *Policy) { p.Conditions.ClientApps = []ClientApp{Browser, OtherClients} })), nil, ""},
+		"a policy in report-only":    {ca(sound("all", func(p *Policy) { p.State = ReportOnly })), nil, `application_without_policy:"hr" application_without_policy:"wiki"`},
+		"the per-user setting":       {perUser(ca()), nil, ""},
+		"administrators are blocked": {ca(blockRoot), nil, `administrators_locked_out:"no administrators"`},
 		"outside of the office alone": {ca(sound("office", func(p *Policy) {
 			p.Grant = Grant{Block: true}
 			p.Conditions.Locations, p.Conditions.ExcludeLocations = []string{All}, []string{"office"}
@@ -172,7 +179,26 @@ func TestLintOfEverythingTogether(t *testing.T) {
 		"one administrator of two gets in": {ca(sound("all", nil), blockRoot), func(e *Estate) {
 			e.Users = append(e.Users, &mfa.User{Canonical: "second", Name: "second", Roles: []string{"Helpdesk"}})
 		}, ""},
-		"nobody can prove as much":             {ca(sound("keys", func(p *Policy) { p.Grant = Grant{Strength: PhishingResistantStrength} })), nil, `administrators_locked_out:whatever he proves (policies "keys")`},
+		"nobody can prove as much": {ca(sound("keys", func(p *Policy) { p.Grant = Grant{Strength: PhishingResistantStrength} })), nil, `strength_out_of_reach:Phishing-resistant administrators_locked_out:whatever he proves (policies "keys")`},
+		"a certificate that nobody takes here": {func() Model {
+			m := ca(sound("all", nil), sound("smart cards", func(p *Policy) {
+				p.Conditions.Users, p.Grant = Users{Groups: []string{"Staff"}}, Grant{Strength: "cards"}
+			}))
+			m.Strengths = append(slices.Clone(m.Strengths), Strength{Name: "cards", Combinations: []string{"x509CertificateMultiFactor", "hardwareOath,password"}})
+			m.Policies[1].Conditions.ExcludeUsers = Users{}
+			return m
+		}(), nil, `strength_out_of_reach:"cards"`},
+		"a certificate, or a device": {func() Model {
+			m := ca(sound("all", nil), sound("smart cards", func(p *Policy) { p.Grant = Grant{Any: true, Strength: "cards", CompliantDevice: true} }))
+			m.Strengths = append(slices.Clone(m.Strengths), Strength{Name: "cards", Combinations: []string{"x509CertificateMultiFactor"}})
+			return m
+		}(), nil, "administrators_locked_out:without a device"},
+		"text messages, which can be sent": {func() Model {
+			m := ca(sound("all", func(p *Policy) { p.Grant = Grant{Strength: "sms"} }))
+			m.Registrable, m.Sent = []mfa.Method{mfa.TOTP, mfa.SMS}, []mfa.Method{mfa.SMS}
+			m.Strengths = append(slices.Clone(m.Strengths), Strength{Name: "sms", Combinations: []string{"password,sms"}})
+			return m
+		}(), nil, ""},
 		"a device is needed everywhere":        {ca(sound("device", func(p *Policy) { p.Grant = Grant{CompliantDevice: true} })), nil, `administrators_locked_out:without a device`},
 		"an administrator without a setting":   {perUser(ca()), own("alice"), "administrators_without_mfa:Root holds the role Global Administrator, and gets into hr, wiki"},
 		"an administrator with a setting":      {perUser(ca()), own("root"), ""},
@@ -193,6 +219,15 @@ func TestLintOfEverythingTogether(t *testing.T) {
 			wantFindings(t, of(tc.model).Lint(e), tc.want)
 		})
 	}
+}
+
+func TestLintKnowsRolesThatNobodyHolds(t *testing.T) {
+	p := sound("administrators", func(p *Policy) {
+		p.Conditions.Users = Users{All: true, Roles: []string{"User Administrator", "Use Administrator"}, Groups: []string{"User Administrator"}}
+	})
+	e := estate()
+	e.KnownRole = func(name string) bool { return name == "User Administrator" }
+	wantFindings(t, of(ca(p)).Lint(e), `unknown_name:in the group "User Administrator" unknown_name:has the role "Use Administrator";`)
 }
 
 // TestWhatCanNeverApplyNeverDoes holds one finding against decisions.

@@ -48,6 +48,8 @@ const (
 	guests = "GuestsOrExternalUsers"
 )
 
+var userWords = []string{all, none, guests}
+
 // users reads who is selected, and says whether these are people at all.
 func (j *judge) users(o *object) (people bool) {
 	c := &j.p.Conditions
@@ -72,7 +74,7 @@ func (j *judge) someUsers(o *object, half string) (u policy.Users, selected int)
 	path := "conditions.users." + half
 	for _, id := range o.texts(half + "Users") {
 		selected++
-		switch fold([]string{all, none, guests}, id) {
+		switch fold(userWords, id) {
 		case all:
 			u.All = true
 		case none:
@@ -85,8 +87,8 @@ func (j *judge) someUsers(o *object, half string) (u policy.Users, selected int)
 		}
 	}
 	groups, roles, kinds := o.texts(half+"Groups"), o.texts(half+"Roles"), o.object(half+"GuestsOrExternalUsers")
-	u.Groups = j.named(Group, path+"Groups", groups)
-	u.Roles = j.named(Role, path+"Roles", roles)
+	u.Groups = j.named(Group, path+"Groups", j.noWords(path+"Groups", groups))
+	u.Roles = j.named(Role, path+"Roles", j.noWords(path+"Roles", roles))
 	if !kinds.empty() {
 		selected++
 	}
@@ -94,6 +96,16 @@ func (j *judge) someUsers(o *object, half string) (u policy.Users, selected int)
 		u.Guests = true
 	}
 	return u, selected + len(groups) + len(roles)
+}
+
+// noWords refuses the words that Entra has among the users only: who is meant by them elsewhere, nobody knows.
+func (j *judge) noWords(path string, ids []string) []string {
+	for _, id := range ids {
+		if fold(userWords, id) != "" {
+			j.refuseUnknown(path, id)
+		}
+	}
+	return ids
 }
 
 // Kinds of guests and external users. The latter two have no account in the directory of who shares an application with them: they
@@ -155,6 +167,7 @@ func (j *judge) machines(o *object, people bool) {
 			continue
 		}
 		any := slices.ContainsFunc(m.includes, func(key string) bool { return !part.one(key).empty() })
+		part.take(m.includes...) // one of them is enough to know
 		part.take(m.others...)
 		part.rest()
 		if people || !any {

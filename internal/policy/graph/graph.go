@@ -98,6 +98,10 @@ func (e *FileError) Unwrap() error { return e.Err }
 // locations and tables beside them.
 var ErrNoPolicy = errors.New("no Conditional Access policy: it has neither conditions nor controls")
 
+// ErrWrapped is the error of a file that has a policy in another shape than Graph's: inside of something, or with its conditions side by
+// side. Nobody may take it for a group.
+var ErrWrapped = errors.New("it is not as Graph has it: a file holds one policy, a list of them, or Graph's answer")
+
 // ErrMorePages is the error of a list that says itself that it goes on elsewhere. The policies that it has are judged.
 var ErrMorePages = errors.New("the list goes on at its @odata.nextLink: these are not all policies")
 
@@ -112,7 +116,7 @@ func Import(files []File, names *Names, opts Options) *Result {
 		}
 		for _, v := range found {
 			if !isPolicy(v) {
-				r.fail(f.Name, &FileError{Err: ErrNoPolicy})
+				r.fail(f.Name, &FileError{Err: noPolicy(v)})
 				if id, name := v.get("id"), v.get("displayName"); !id.empty() && !name.empty() {
 					r.Others[strings.ToLower(id.text)] = name.text
 				}
@@ -158,9 +162,41 @@ func policies(data []byte) ([]*value, *FileError) {
 // someOf refuses a list as a whole where nothing in it is a policy, so that a folder's list of groups is one line.
 func someOf(items []*value) ([]*value, *FileError) {
 	if len(items) > 0 && !slices.ContainsFunc(items, isPolicy) {
-		return nil, &FileError{Err: ErrNoPolicy}
+		return nil, &FileError{Err: noPolicy(&value{kind: list, list: items})}
 	}
 	return items, nil
+}
+
+// noPolicy says what is wrong with a file in which no policy stands where one is looked for.
+func noPolicy(v *value) error {
+	if path, found := wrapped(v, ""); found {
+		if path == "" {
+			return fmt.Errorf("a policy, but %w", ErrWrapped)
+		}
+		return fmt.Errorf("%s is a policy, but %w", path, ErrWrapped)
+	}
+	return ErrNoPolicy
+}
+
+// wrapped finds what somebody who knows Entra would call a policy.
+func wrapped(v *value, path string) (where string, found bool) {
+	if v.get("displayName") != nil && v.get("builtInControls") != nil {
+		return path, true
+	}
+	if c := v.get("conditions"); c != nil && (c.get("users") != nil || c.get("applications") != nil) {
+		return path, true
+	}
+	for _, m := range v.members {
+		if where, found = wrapped(m.value, strings.TrimPrefix(path+"."+m.key, ".")); found {
+			return where, true
+		}
+	}
+	for i, item := range v.list {
+		if where, found = wrapped(item, fmt.Sprintf("%s[%d]", path, i)); found {
+			return where, true
+		}
+	}
+	return "", false
 }
 
 func isPolicy(v *value) bool {

@@ -84,9 +84,12 @@ func annotation(key string) bool {
 
 // parse reads a file.
 func parse(data []byte) (*value, *FileError) {
+	if len(data) > MaxSize {
+		return nil, &FileError{Err: fmt.Errorf("larger than %d MiB, which no set of policies is", MaxSize>>20)}
+	}
 	data, err := text(data)
 	if err != nil {
-		return nil, &FileError{Err: err}
+		return nil, errorAt(data, len(data), err)
 	}
 	if !utf8.Valid(data) {
 		at := 0
@@ -98,6 +101,9 @@ func parse(data []byte) (*value, *FileError) {
 			at += n
 		}
 		return nil, errorAt(data, at, errors.New("neither UTF-8 nor UTF-16"))
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, errorAt(data, 0, errors.New("not JSON: there is nothing in it"))
 	}
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {

@@ -49,16 +49,17 @@ func TestTextAsToolsWriteIt(t *testing.T) {
 func TestWhereItIsNotJSON(t *testing.T) {
 	deep := strings.Repeat("[", 70) + strings.Repeat("]", 70)
 	for name, test := range map[string]struct{ data, err string }{
-		"nothing":                            {"", "f:1:1: not JSON: unexpected end of JSON input"},
+		"nothing":                            {"", "f:1:1: not JSON: there is nothing in it"},
+		"nothing but a mark and space":       {"\xef\xbb\xbf\r\n ", "f:1:1: not JSON: there is nothing in it"},
 		"an end too early":                   {"{\n  \"a\": [1", "f:2:10: not JSON: unexpected end of JSON input"},
 		"a comma too many":                   {"{\r\n  \"ä\": 1,\r\n}", "f:3:1: not JSON: invalid character '}' looking for beginning of object key string"},
 		"columns are characters":             {`{"ä🔑": x}`, "f:1:8: not JSON: invalid character 'x' looking for beginning of value"},
 		"something behind it":                {"{}\n{}", "f:2:1: not JSON: invalid character '{' after top-level value"},
 		"XML":                                {"<policy/>", "f:1:1: not JSON: invalid character '<' looking for beginning of value"},
 		"Latin-1":                            {"{\"a\": \"\xe4\"}", "f:1:8: neither UTF-8 nor UTF-16"},
-		"UTF-16 that ends in half":           {"\xff\xfe{\x00}", "f: UTF-16 that ends in half a character"},
-		"UTF-16 with half a pair":            {"\xff\xfe\x00\xd8", "f: UTF-16 with half of a surrogate pair"},
-		"UTF-16 with half a pair inside":     {"\xff\xfe\x00\xd8{\x00", "f: UTF-16 with half of a surrogate pair"},
+		"UTF-16 that ends in half":           {"\xff\xfe{\x00\n\x00}", "f:2:1: UTF-16 that ends in half a character"},
+		"UTF-16 with half a pair":            {"\xff\xfe\x00\xd8", "f:1:1: UTF-16 with half of a surrogate pair"},
+		"UTF-16 with half a pair inside":     {"\xff\xfe\x00\xd8{\x00", "f:1:1: UTF-16 with half of a surrogate pair"},
 		"half a pair in an escape":           {`{"a": "\ud800"}`, "f:1:14: a string with half of a surrogate pair or a replacement character"},
 		"half a pair in the name of a key":   {`{"a\ud800": 1}`, "f:1:10: a string with half of a surrogate pair or a replacement character"},
 		"deeper than any policy":             {deep, "f:1:65: nested more than 64 deep"},

@@ -134,8 +134,8 @@ func formOf(p policy.Policy, strengths []Strength) (policyForm, error) {
 	c := p.Conditions
 	form := policyForm{ID: p.ID, Name: p.Name, State: p.State, Conditions: conditionsForm{
 		Users: usersForm{
-			IncludeUsers: usersOf(c.Users), IncludeGroups: namesOf(Group, c.Users.Groups), IncludeRoles: namesOf(Role, c.Users.Roles),
-			ExcludeUsers: usersOf(c.ExcludeUsers), ExcludeGroups: namesOf(Group, c.ExcludeUsers.Groups), ExcludeRoles: namesOf(Role, c.ExcludeUsers.Roles),
+			IncludeUsers: usersOf(c.Users), IncludeGroups: namesOf(Group, c.Users.Groups, userWords...), IncludeRoles: namesOf(Role, c.Users.Roles, userWords...),
+			ExcludeUsers: usersOf(c.ExcludeUsers), ExcludeGroups: namesOf(Group, c.ExcludeUsers.Groups, userWords...), ExcludeRoles: namesOf(Role, c.ExcludeUsers.Roles, userWords...),
 		},
 		Applications: applicationsForm{wordsOf(Application, c.Applications, all, none), wordsOf(Application, c.ExcludeApplications, all), c.UserActions},
 		ClientApps:   []string{"all"},
@@ -186,7 +186,7 @@ func usersOf(u policy.Users) []string {
 			words = append(words, w.word)
 		}
 	}
-	return append(words, namesOf(User, u.Users, all, none, guests)...)
+	return append(words, namesOf(User, u.Users, userWords...)...)
 }
 
 // namesOf writes names, which may look like words that mean something where they stand.

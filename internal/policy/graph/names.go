@@ -151,7 +151,7 @@ var suites = []string{"office365", "microsoftadminportals", "allagentidresources
 
 var (
 	guid        = regexp.MustCompile(`^(?i)\{?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\}?$`)
-	placeholder = regexp.MustCompile(`^(<.*>|\{.*\}|\[.*\]|%.*%)$`) // of a template that somebody publishes
+	placeholder = regexp.MustCompile(`^(<.*>|[$#]?\{.*\}#?|\$?\(.*\)|\[.*\]|%.*%|__.*__)$`) // of a template that somebody publishes
 )
 
 // isName says whether a text can be a name as it stands.

@@ -49,6 +49,19 @@ Office365: application:files
 	}
 }
 
+func TestPlaceholdersOfTemplatesAreNoNames(t *testing.T) {
+	for _, id := range []string{"<group>", "{group}", "{{group}}", "${GROUP}", "$(group)", "#{group}#", "[group]", "%group%", "__GROUP__", "{8E75AF29-5176-4372-a718-724b8a4620dc}"} {
+		if v, _ := judged(t, change(t, people+".excludeGroups", `["`+id+`"]`), nil, Options{}); v.Verdict != Unresolved || len(v.IDs) != 1 || v.IDs[0] != (ID{id, Group}) {
+			t.Errorf("%s: %+v", id, v)
+		}
+	}
+	for _, name := range []string{"CA-BreakGlass", "a{b}", "__a", "50%", "Staff (Europe)", "$Staff"} {
+		if v, _ := judged(t, change(t, people+".excludeGroups", `["`+name+`"]`), nil, Options{}); v.Verdict != Enforced {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+}
+
 func TestANameOfAnotherKind(t *testing.T) {
 	names := mustNames(t, "ceeac9b8-ddf5-48cb-afcb-e2ab8bfd1a57: user:alice\n")
 	v, r := judged(t, change(t, people, `{"includeGroups": ["CEEAC9B8-ddf5-48cb-afcb-e2ab8bfd1a57", "role:x"]}`), names, Options{})
@@ -110,6 +123,14 @@ func TestEveryRoleOfATenantHasOneName(t *testing.T) {
 	}
 	if len(roles) < 110 {
 		t.Errorf("%d roles", len(roles))
+	}
+}
+
+func TestRolesAreKnownByName(t *testing.T) {
+	for name, want := range map[string]bool{"Global Administrator": true, "global administrator": true, "Global Adminstrator": false, "": false} {
+		if got := IsRole(name); got != want {
+			t.Errorf("%q: %v", name, got)
+		}
 	}
 }
 

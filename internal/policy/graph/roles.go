@@ -1,5 +1,7 @@
 package graph
 
+import "strings"
+
 // roles are the directory roles that every tenant has, by template id. Their names mean here what they mean there: a directory
 // that gives somebody the role "Global Administrator" means an administrator. The last ones are no longer given to
 // anybody, and still stand in older policies.
@@ -8,6 +10,7 @@ var roles = map[string]string{
 	"adb2368d-a9be-41b5-8667-d96778e081b0": "Agent ID Developer",
 	"6b942400-691f-4bf0-9d12-d8a254a2baf5": "Agent Registry Administrator",
 	"d2562ede-74db-457e-a7b6-544e236ebb61": "AI Administrator",
+	"1fe13547-53f6-408d-ac04-7f8eed167b38": "AI Reader",
 	"9b895d92-2cd3-44c7-9d02-a6ac2d5ea5c3": "Application Administrator",
 	"cf1c38e5-3621-4004-a7cb-879624dced7c": "Application Developer",
 	"9c6df0f2-1e7c-4dc3-b195-66dfbd24aa8f": "Attack Payload Author",
@@ -22,6 +25,7 @@ var roles = map[string]string{
 	"422218e4-db15-4ef9-bbe0-8afb41546d79": "Attribute Provisioning Reader",
 	"c4e39bd9-1100-46d3-8c65-fb160da0071f": "Authentication Administrator",
 	"25a516ed-2fa0-40ea-a2d0-12923a21473a": "Authentication Extensibility Administrator",
+	"0b00bede-4072-4d22-b441-e7df02a1ef63": "Authentication Extensibility Password Administrator",
 	"0526716b-113d-4c15-b2c8-68e3c22b9f80": "Authentication Policy Administrator",
 	"e3973bdf-4987-49ae-837a-ba8e231c7286": "Azure DevOps Administrator",
 	"7495fdc4-34c4-4d15-a289-98788ce399fd": "Azure Information Protection Administrator",
@@ -34,6 +38,7 @@ var roles = map[string]string{
 	"17315797-102d-40b4-93e0-432062caca18": "Compliance Administrator",
 	"e6d1a23a-da11-4be4-9570-befc86d067a7": "Compliance Data Administrator",
 	"b1be1c3e-b65d-4f19-8427-f6fa0d97feb9": "Conditional Access Administrator",
+	"fc8ad4e2-40e4-4724-8317-bcda7503ecbf": "Customer Delegated Admin Relationship Administrator",
 	"5c4f9dcd-47dc-4cf7-8c9a-9e4207cbfc91": "Customer LockBox Access Approver",
 	"38a96431-2bdf-4b4c-8b6e-5d3d8abac1a4": "Desktop Analytics Administrator",
 	"88d8e3e3-8f55-4a1e-953a-9b9898b8876b": "Directory Readers",
@@ -47,6 +52,7 @@ var roles = map[string]string{
 	"29232cdf-9323-42fd-ade2-1d097af3e4de": "Exchange Administrator",
 	"b6a27b2b-f905-4b2e-81b5-0d90e0ef1fdb": "Entra Backup Administrator",
 	"f42252d9-5400-4d7b-b9ef-cc582dbb8577": "Entra Backup Reader",
+	"58f930cc-fcf4-4152-852c-1d7dbf502139": "Entra SOC Identity Responder",
 	"49eb8f75-97e9-4e37-9b2b-6c3ebfcffa31": "Exchange Backup Administrator",
 	"31392ffb-586c-42d1-9346-e59415a2cc4e": "Exchange Recipient Administrator",
 	"dd13091a-6207-4fc0-82ba-3641e056ab95": "Extended Directory User Administrator",
@@ -99,6 +105,9 @@ var roles = map[string]string{
 	"e8cef6f1-e4bd-4ea8-bc07-4b8d950f4477": "Printer Technician",
 	"7be44c8a-adaf-4e2a-84d6-ab2649e08a13": "Privileged Authentication Administrator",
 	"e8611ab8-c189-46e8-94e1-60213ab1f814": "Privileged Role Administrator",
+	"3f04f91a-4ad7-4bd3-bcfa-49882ea1a88a": "Purview Workload Content Administrator",
+	"e07494ad-1654-4dd2-922e-6f81a71bf00f": "Purview Workload Content Reader",
+	"02d5655b-c1cf-4e5f-98da-5fb919085bf6": "Purview Workload Content Writer",
 	"4a5d8f65-41da-4de4-8968-e035b65339cf": "Reports Reader",
 	"0964bb5e-9bdb-4d7b-ac29-58e794862a40": "Search Administrator",
 	"8835291a-918c-4fd7-a9ce-faa49f0cf7d9": "Search Editor",
@@ -116,9 +125,14 @@ var roles = map[string]string{
 	"f70938a0-fc10-4177-9e90-2178f8765737": "Teams Communications Support Engineer",
 	"fcf91098-03e3-41a9-b5ba-6f0ec8188a12": "Teams Communications Support Specialist",
 	"3d762c5a-1b6c-493f-843e-55a3b42923d4": "Teams Devices Administrator",
+	"2fe872fb-daa8-4afc-8f6c-53c4565cfef4": "Teams External Collaboration Administrator",
 	"1076ac91-f3d9-41a7-a339-dcdf5f480acc": "Teams Reader",
 	"aa38014f-0993-46e9-9b45-30501a20909d": "Teams Telephony Administrator",
 	"112ca1a2-15ad-4102-995e-45b0bc479a6a": "Tenant Creator",
+	"1981f584-96e9-4a6f-95b0-f522373f8fae": "Tenant Governance Administrator",
+	"e0a4caa6-fe82-443f-b92f-d87341d17b2e": "Tenant Governance Reader",
+	"b8e31d83-1534-480f-9b10-0338ded51b7e": "Tenant Governance Relationship Administrator",
+	"124577f8-48ed-456a-839f-13b419002e33": "Tenant Governance Relationship Reader",
 	"75934031-6c7e-415a-99d7-48dbd49e875e": "Usage Summary Reports Reader",
 	"fe930be7-5e62-47db-91af-98c3a49a38b1": "User Administrator",
 	"27460883-1df1-4691-b032-3b79643e5e63": "User Experience Success Manager",
@@ -138,4 +152,14 @@ var roles = map[string]string{
 	"2af84b1e-32c8-42b7-82bc-daa82404023b": "Restricted Guest User",
 	"a0b1b346-4d3e-4e8b-98f8-753987be4970": "User",
 	"c34f683f-4d5a-4403-affd-6615e00e3a7f": "Workplace Device Join",
+}
+
+// IsRole says whether a name is that of a directory role that every tenant has.
+func IsRole(name string) bool {
+	for _, role := range roles {
+		if strings.EqualFold(role, name) {
+			return true
+		}
+	}
+	return false
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -12,11 +11,8 @@ import (
 // MaxSize bounds a file, in bytes. A tenant holds at most a few hundred policies of ten kilobytes; what is larger was made to hurt.
 const MaxSize = 8 << 20
 
-// text makes UTF-8 of what a backup tool wrote: UTF-8 or UTF-16, with a byte order mark or without.
+// text makes UTF-8 of what a backup tool wrote: UTF-8 or UTF-16, with a byte order mark or without. With an error comes what is before it.
 func text(data []byte) ([]byte, error) {
-	if len(data) > MaxSize {
-		return nil, fmt.Errorf("larger than %d MiB, which no set of policies is", MaxSize>>20)
-	}
 	if rest, ok := bytes.CutPrefix(data, []byte("\xef\xbb\xbf")); ok {
 		return rest, nil
 	}
@@ -37,20 +33,20 @@ func text(data []byte) ([]byte, error) {
 }
 
 func fromUTF16(data []byte, order binary.ByteOrder) ([]byte, error) {
-	if len(data)%2 != 0 {
-		return nil, errors.New("UTF-16 that ends in half a character")
-	}
 	out := make([]byte, 0, len(data)/2)
 	for i := 0; i < len(data); i += 2 {
+		if i+1 == len(data) {
+			return out, errors.New("UTF-16 that ends in half a character")
+		}
 		r := rune(order.Uint16(data[i:]))
 		if utf16.IsSurrogate(r) {
-			if i += 2; i < len(data) {
+			if i += 2; i+1 < len(data) {
 				r = utf16.DecodeRune(r, rune(order.Uint16(data[i:])))
 			} else {
 				r = utf8.RuneError
 			}
 			if r == utf8.RuneError {
-				return nil, errors.New("UTF-16 with half of a surrogate pair")
+				return out, errors.New("UTF-16 with half of a surrogate pair")
 			}
 		}
 		out = utf8.AppendRune(out, r)
