@@ -167,6 +167,12 @@ func TestStepUpFromACodeToAPasskey(t *testing.T) {
 		t.Errorf("landed at %s, want %s", got, there)
 	}
 
+	// It can't be removed, and the page says why.
+	tab.Open(p.URL + "/_mfa/account").Want("payroll asks for this one, so it can't be removed.")
+	if n := lab.Eval[int](tab, `[...document.querySelectorAll("button")].filter(b => b.textContent.trim() === "Remove").length`); n != 1 {
+		t.Errorf("%d factors can be removed, want the app alone:\n%s", n, tab)
+	}
+
 	// Who has nothing is offered nothing weaker. He comes from the wiki, signed in a while ago.
 	other := chromium.Profile(t, "en")
 	other.Accept("/favicon.ico")
