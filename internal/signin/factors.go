@@ -100,7 +100,7 @@ func (s *Service) NewRecoveryCodes(ctx context.Context, c Client, sessionID stri
 // maxName is the length of the longest name of a factor, in characters.
 const maxName = 64
 
-// RenameFactor gives an authenticator app or a passkey another name, which its owner alone sees. It changes nothing that counts, and needs
+// RenameFactor gives an authenticator app, a passkey or a phone that approves another name, which its owner alone sees. It changes nothing that counts, and needs
 // no fresh proof. An empty name leaves it as it is. The error is ErrStep, or wraps store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) RenameFactor(ctx context.Context, c Client, sessionID, credential, name string) error {
 	st, err := s.State(ctx, c)
@@ -117,7 +117,7 @@ func (s *Service) RenameFactor(ctx context.Context, c Client, sessionID, credent
 			return ErrStep
 		}
 		old, ok := a.Credential(credential)
-		if renamed = ok && (old.Method == mfa.TOTP || old.Method == mfa.Passkey) && name != "" && old.Name != name; renamed {
+		if renamed = ok && (old.Method == mfa.TOTP || old.Method == mfa.Passkey || old.Method == mfa.Push) && name != "" && old.Name != name; renamed {
 			old.Name = name
 			a.Put(old)
 		}
