@@ -326,7 +326,7 @@ func (a *App) start() (*runtime, error) {
 		Factors: map[mfa.Method]mfa.Factor{
 			mfa.Passkey: passkeys, mfa.TOTP: app, mfa.RecoveryCode: recovery.Factor{}, mfa.TemporaryAccessPass: pass.Factor{},
 		},
-		Keys: machineKeys, Upstreams: a.perUserUpstreams(), Invitations: signin.NewInvitations(accounts, keys), Owners: signin.NewOwners(accounts),
+		Keys: machineKeys, Upstreams: a.perUserUpstreams(), Applications: a.applications(), Invitations: signin.NewInvitations(accounts, keys), Owners: signin.NewOwners(accounts),
 		Sink: a.sink, Log: a.slog, Verdicts: a.live.verdicts, Describe: a.describe, Country: a.country,
 		Messages: messages, Courier: courier, Compose: texts.Compose,
 	}

@@ -90,7 +90,7 @@ func TestAPasskeyAsTheFirstFactorThatIsRegistered(t *testing.T) {
 	// The device is lost: what it holds is worth nothing once another has taken its place.
 	tab.Open(w.p.URL + "/b").Want("User name")
 	password(tab, "bob").Want("Use your passkey").Click("Use a recovery code").Want("Each works once").Fill("code", recovery[0]).Click("Continue")
-	tab.Want("Every app and passkey that you had").Click("Set up").Want("Scan this code")
+	tab.Want("Every app, passkey and phone that you had set up").Click("Set up").Want("Scan this code")
 	bob := &lab.Person{Name: "bob", Key: key(tab)}
 	tab.Fill("code", bob.Code(t)).Click("Confirm").Want("Keep your recovery codes").Click("I have kept them")
 	landed(t, tab, "/b")
@@ -167,6 +167,12 @@ func TestStepUpFromACodeToAPasskey(t *testing.T) {
 		t.Errorf("landed at %s, want %s", got, there)
 	}
 
+	// It can't be removed, and the page says why.
+	tab.Open(p.URL + "/_mfa/account").Want("payroll asks for this one, so it can't be removed.")
+	if n := lab.Eval[int](tab, `[...document.querySelectorAll("button")].filter(b => b.textContent.trim() === "Remove").length`); n != 1 {
+		t.Errorf("%d factors can be removed, want the app alone:\n%s", n, tab)
+	}
+
 	// Who has nothing is offered nothing weaker. He comes from the wiki, signed in a while ago.
 	other := chromium.Profile(t, "en")
 	other.Accept("/favicon.ico")
@@ -186,7 +192,7 @@ func TestPasskeyPagesWithoutWebAuthn(t *testing.T) {
 	tab := w.open(t, "/a")
 	tab.WithoutWebAuthn()
 	tab.Open(w.p.URL + "/a").Want("User name")
-	password(tab, "alice").Want("Set up a passkey").Click("Set up a passkey").Want("This browser can't use passkeys.").Click("Choose another way").Want("Authenticator app")
+	password(tab, "alice").Want("Set up a passkey").Click("Set up a passkey").Want("This browser can't use passkeys.").Click("I can't use this now").Want("Authenticator app")
 
 	plain := lab.NewBrowser(t, w.p.URL)
 	page := plain.Password("/a", "alice", lab.Password).Submit("passkey").Want("Passkeys need JavaScript")

@@ -1,15 +1,20 @@
 package integration
 
 import (
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/chromedp/chromedp"
 
 	"github.com/caddy-mfa/caddy-mfa/integration/lab"
 )
@@ -218,6 +223,47 @@ func TestAPasskeyIsOfferedAfterASignIn(t *testing.T) {
 		tab.Fill(id, "  My <b>laptop</b> ").Click(say("save"))
 		g.look("renamed", say("renamed"))
 		tab.Want("My <b>laptop</b>")
+	}
+}
+
+// A passkey of example.com is made on another domain, and used on both. The browser asks example.com whether that is so.
+func TestAPasskeyOfARelatedOrigin(t *testing.T) {
+	t.Parallel()
+	const home, related = "example.com", "hr.example.net"
+	port := lab.FreePort(t)
+	at := func(host string) string { return fmt.Sprintf("https://%s:%d", host, port) }
+	authority := newCertifier(t, "An authority")
+	cert, key := authority.sign(&x509.Certificate{
+		DNSNames: []string{home, related}, NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	file := write(t, filepath.Join(t.TempDir(), "cert.pem"), cert, key)
+	up := lab.NewUpstream(t, application(""))
+	lab.Start(t, up.Address, lab.Options{
+		Port: port, Address: at(home) + ", " + at(related), Site: "tls " + file + " " + file + "\nmfa app\nreverse_proxy {upstream}",
+		Global: "factor webauthn {\nrp_id " + home + "\nrelated_origins " + at(related) + "\n}",
+	})
+	trusted := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	// The browser asks for the list at the port of https.
+	chromium := lab.NewChromium(t,
+		chromedp.Flag("host-resolver-rules", fmt.Sprintf("MAP %s:443 127.0.0.1:%d, MAP * 127.0.0.1, EXCLUDE 127.0.0.1", home, port)),
+		chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(trusted[:])),
+	)
+	tab := chromium.Profile(t, "en")
+	device := tab.Authenticator()
+	tab.Open(at(related) + "/a").Want("User name")
+	password(tab, "alice").Want("Set up a passkey").Click("Set up a passkey")
+	makePasskey(tab).Want("Keep your recovery codes").Click("I have kept them")
+	landed(t, tab, "/a")
+	if kept := device.Passkeys(); len(kept) != 1 || kept[0].RpID != home {
+		t.Fatalf("%+v", kept)
+	}
+	for _, host := range []string{home, related} {
+		tab.ForgetCookies()
+		tab.Open(at(host) + "/b").Want("User name").Click("Sign in with a passkey")
+		landed(t, tab, "/b")
+		if got := lab.Eval[string](tab, `location.origin`); got != at(host) {
+			t.Errorf("landed at %s, want %s", got, at(host))
+		}
 	}
 }
 

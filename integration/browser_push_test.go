@@ -1,8 +1,10 @@
 package integration
 
 import (
+	"encoding/json"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -55,21 +57,55 @@ func (w *ways) connect(t *testing.T, tab *lab.Tab, user string) *lab.Tab {
 	return phone
 }
 
-// A person without a factor connects a phone, signs in with it, and takes it away again.
+// listens keeps what the page of a phone says when it answers.
+func listens(phone *lab.Tab) {
+	lab.Eval[bool](phone, `(() => { const real = window.fetch; window.fetch = (to, what) => { if (String(to).endsWith("answer")) window.said = what.body; return real(to, what) }; return true })()`)
+}
+
+// said is what it has said last.
+func said(t *testing.T, phone *lab.Tab) (answer map[string]any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(lab.Eval[string](phone, `window.said`)), &answer); err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+// says has the page of a phone send an answer, and gives what it is told.
+func says(t *testing.T, phone *lab.Tab, answer map[string]any) string {
+	t.Helper()
+	raw, err := json.Marshal(answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lab.Eval[string](phone, `fetch("/_mfa/push/answer", { method: "POST", credentials: "omit", headers: { "Content-Type": "application/json" }, body: `+strconv.Quote(string(raw))+` }).then((r) => r.json()).then((r) => r.state)`)
+}
+
+// A person without a factor connects a phone, signs in with it, and takes it away again. What is no approval lets nobody in, and is counted.
 func TestAPhoneApproves(t *testing.T) {
 	t.Parallel()
 	w := newPush(t)
 	tab := w.open(t, "/a?b=c")
 	phone := w.connect(t, tab, "alice")
+	listens(phone)
 	landed(t, tab, "/a?b=c")
 	signOut(tab, w.p)
 
-	tab.Open(w.p.URL + "/a?b=c").Want("User name")
-	password(tab, "alice").Want("Approve this sign-in on your phone.")
+	enter := func() *lab.Tab {
+		t.Helper()
+		tab.Open(w.p.URL + "/a?b=c").Want("User name")
+		return password(tab, "alice").Want("Approve this sign-in on your phone.")
+	}
+	ask := func() {
+		t.Helper()
+		tab.Click("Ask my phone").Want("type this number there")
+		phone.Want("Number on the other screen")
+	}
+	enter()
 	if tab.Says("type this number") || phone.Says("Is it you") {
 		t.Fatal("a phone is asked before anybody has pressed a button")
 	}
-	tab.Click("Ask my phone").Want("type this number there")
+	ask()
 	phone.Want("Is it you who signs in?").Want("127.0.0.1")
 	answers(phone, number(tab))
 	phone.Want("Approved.")
@@ -77,29 +113,74 @@ func TestAPhoneApproves(t *testing.T) {
 	if got := w.up.Last(t).Header["Remote-User"]; !slices.Equal(got, []string{"alice"}) {
 		t.Errorf("Remote-User = %q", got)
 	}
+	approval := said(t, phone)
+	if state := says(t, phone, approval); state == "approved" {
+		t.Error("an answer counts twice")
+	}
 	signOut(tab, w.p)
+	w.up.Forget()
+
+	// What approved one sign-in approves no other, under its own name or under that of the other.
+	enter()
+	ask()
+	if state := says(t, phone, approval); state == "approved" {
+		t.Error("an answer counts for another sign-in")
+	}
+	approval["prompt"] = lab.Eval[string](phone, `document.querySelector("[data-prompt]").dataset.prompt`)
+	approval["number"] = number(tab)
+	if state := says(t, phone, approval); state == "approved" {
+		t.Error("a signature is good for another sign-in")
+	}
 
 	// A wrong number ends it, also with the right one behind it.
-	tab.Open(w.p.URL + "/a?b=c").Want("User name")
-	password(tab, "alice").Want("Ask my phone").Click("Ask my phone").Want("type this number there")
-	phone.Want("Number on the other screen")
-	answers(phone, another(number(tab)))
+	right := number(tab)
+	answers(phone, another(right))
 	phone.Want("That was another number.")
-	tab.Want("Another number was typed on your phone.").Click("Ask my phone").Want("type this number there")
-	phone.Want("Number on the other screen").Click("No, it's not me")
+	tab.Want("Another number was typed on your phone.")
+	again := said(t, phone)
+	again["number"] = right
+	if state := says(t, phone, again); state == "approved" {
+		t.Error("the right number is taken after a wrong one")
+	}
+	ask()
+	phone.Click("No, it's not me")
 	phone.Want("Refused and reported.")
 	tab.Want("This was reported.")
 	if !slices.ContainsFunc(w.p.Events("suspicious_activity_reported"), func(e map[string]any) bool { return e["user"] == "alice" && e["method"] == "push" }) {
 		t.Error("the log does not tell of the report")
 	}
-	tab.Click("Ask my phone").Want("type this number there")
-	phone.Want("Number on the other screen")
+
+	// Too late: whoever signed in has gone. It was the third in a row.
+	ask()
+	right = number(tab)
+	tab.Click("Not you?").Want("User name")
+	answers(phone, right)
+	phone.Want("Too late: nobody asks that any more.")
+	enter().Click("Ask my phone").Want("Too many tries. Try again in 15 minutes")
+	w.up.WantNothing(t)
+	w.p.Command("user", "unlock", "alice")
+	tab.Open(w.p.URL + "/a?b=c")
+	ask()
 	answers(phone, number(tab))
 	landed(t, tab, "/a?b=c")
 
-	tab.Open(w.p.URL + "/_mfa/account").Want("Approval on a phone")
-	if !tab.Says("Chrom") {
-		t.Errorf("the phone has no name:\n%s", tab)
+	tab.Open(w.p.URL + "/_mfa/account").Want("Approval on a phone").Want("Chrom").Want("This is your only second step")
+	tab.Click("Rename")
+	tab.Fill(lab.Eval[string](tab, `document.querySelector(".rename input[type=text]").id`), "The old one").Click("Save").Want("The name was changed.").Want("The old one")
+	tab.Click("Add another second step").Want("Authenticator app").Click("Set up").Want("Scan this code")
+	alice := &lab.Person{Name: "alice", Key: key(tab)}
+	tab.Fill("code", alice.Code(t)).Click("Confirm").Want("Authenticator app")
+	remove := func() {
+		lab.Eval[bool](tab, `(() => { [...document.querySelectorAll(".list li")].find(e => e.textContent.includes("The old one")).querySelector("button.danger").click(); return true })()`)
+	}
+	remove()
+	tab.Want("confirm once more").Fill("code", alice.Code(t)).Click("Continue").Want("You can make one change")
+	remove()
+	tab.Want("It was removed.")
+	signOut(tab, w.p)
+	tab.Open(w.p.URL + "/a").Want("User name")
+	if password(tab, "alice").Want("app shows now"); tab.Says("phone") {
+		t.Errorf("a phone is asked that was taken away:\n%s", tab)
 	}
 }
 

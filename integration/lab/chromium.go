@@ -32,14 +32,16 @@ type Chromium struct {
 // browserTime is how long the browser may take for anything.
 const browserTime = 30 * time.Second
 
-// NewChromium starts a browser. It ends with the test. Every name below example.com leads to this machine.
-func NewChromium(t testing.TB) *Chromium {
+// NewChromium starts a browser. It ends with the test. Every name below example.com leads to this machine. more are options of the
+// command line, in place of those that it has else.
+func NewChromium(t testing.TB, more ...chromedp.ExecAllocatorOption) *Chromium {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath("chromium"),
 		chromedp.Flag("host-resolver-rules", "MAP localhost 127.0.0.1, MAP *.example.com 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
 		chromedp.DisableGPU,
 	)
+	options = append(options, more...)
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox) // as root there is none
 	}

@@ -102,3 +102,42 @@ func TestAPasskeyToChangeFactorsWith(t *testing.T) {
 		}
 	})
 }
+
+// What somebody has is enough, or he would be asked to register.
+func TestWhatSuffices(t *testing.T) {
+	strength := func(name string) func(*Policy) { return func(p *Policy) { p.Grant = Grant{Strength: name} } }
+	sms, mail := methodSet("sms"), methodSet("email")
+	for reason, tc := range map[string]struct {
+		policy func(*Policy)
+		has    Methods
+		models []string
+		want   bool
+	}{
+		"nothing, for nothing":                 {func(p *Policy) { p.Grant = Grant{}; p.Session.Persistent = NeverPersistent }, 0, nil, true},
+		"an app, for any second factor":        {nil, totpSet, nil, true},
+		"mail, for any second factor":          {nil, mail, nil, true},
+		"recovery codes alone":                 {nil, recoverySet, nil, false},
+		"a pass alone":                         {nil, passSet | passOnceSet, nil, false},
+		"mail, for a strength":                 {strength(MFAStrength), mail, nil, false},
+		"messages, for a strength":             {strength(MFAStrength), sms, nil, true},
+		"messages and mail, for a strength":    {strength(MFAStrength), sms | mail, nil, true},
+		"an app, where a passkey is needed":    {strength(PhishingResistantStrength), totpSet | recoverySet, nil, false},
+		"both, where a passkey is needed":      {strength(PhishingResistantStrength), totpSet | passkeySet, nil, true},
+		"a phone, for passwordless":            {strength(PasswordlessStrength), pushSet | totpSet, nil, true},
+		"a phone, where a passkey is needed":   {strength(PhishingResistantStrength), pushSet, nil, false},
+		"a passkey, where codes are needed":    {strength("codes"), passkeySet, nil, false},
+		"the model that is needed":             {strength("keys of one model"), passkeySet, []string{modelA}, true},
+		"another model":                        {strength("keys of one model"), passkeySet | totpSet, nil, false},
+		"a device is needed, and he has a key": {func(p *Policy) { p.Grant = Grant{MFA: true, CompliantDevice: true} }, totpSet, nil, true},
+		"who is blocked loses nothing":         {func(p *Policy) { p.Grant = Grant{Block: true} }, 0, nil, true},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			m := ca(everybody(tc.policy))
+			m.Registrable, m.Sent = []mfa.Method{mfa.Passkey, mfa.Push, mfa.TOTP, mfa.SMS, mfa.Email}, []mfa.Method{mfa.SMS, mfa.Email, mfa.Push}
+			f := known(func(f *Facts) { f.Methods, f.Models, f.Proofs = tc.has, tc.models, nil })
+			if got := of(m).Suffices(f); got != tc.want {
+				t.Fatalf("%v", got)
+			}
+		})
+	}
+}

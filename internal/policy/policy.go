@@ -306,6 +306,30 @@ func (s *Set) newMethods() (ms Methods) {
 	return ms
 }
 
+// factorMethods are the methods of the factors that a person registers and goes on using.
+var factorMethods = []mfa.Method{mfa.Passkey, mfa.Push, mfa.TOTP, mfa.SMS, mfa.Voice, mfa.Email}
+
+// Suffices says whether somebody who proves all that he could gets by what the policies ask of his factors, without registering another.
+// What else they ask for, such as a device or a place, is not looked at. A temporary access pass and recovery codes are none of his factors.
+func (s *Set) Suffices(f *Facts) bool {
+	all := *s.couldProve(f)
+	all.Methods &^= passSet | passOnceSet | recoverySet
+	all.Proofs = mfa.Proofs{{Method: mfa.Password, At: f.Now}}
+	for _, m := range factorMethods {
+		if all.Methods.Has(m) {
+			all.Proofs = all.Proofs.With(mfa.Proof{Method: m, At: f.Now})
+		}
+	}
+	switch d := s.Decide(&all); d.Action {
+	case Register:
+		return false
+	case Block:
+		return d.Reason != StrengthUnreachable && d.Reason != RegistrationDenied
+	default:
+		return true
+	}
+}
+
 // Registers says whether a method that can be registered may be: codes that are sent, while security defaults are off.
 func (s *Set) Registers(m mfa.Method) bool { return s.Defaults.Off || MethodsOf(m, false)&sentSet == 0 }
 

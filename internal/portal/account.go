@@ -18,7 +18,8 @@ type accountPage struct {
 	Session   string
 	Factors   []mfa.Credential
 	Removable bool
-	Fixed     string // id of the factor that the directory says
+	Fixed     string            // id of the factor that the directory says
+	Needed    map[string]string // by the id of a factor that can't be removed: an application that asks for it
 	MayAdd    bool
 	CodesLeft int
 	FewCodes  bool
@@ -95,7 +96,7 @@ func (v *visit) showAccount(status int, prepare func(*page)) {
 	pg.as(st)
 	pg.Name, pg.Application = "account", v.f.Application
 	data := accountPage{
-		page: pg, Session: st.Current.Session.ID, Factors: overview.Factors, Removable: len(overview.Factors) > 1,
+		page: pg, Session: st.Current.Session.ID, Factors: overview.Factors, Removable: len(overview.Factors) > 1, Needed: overview.Needed,
 		MayAdd:    len(overview.Factors) > 0 || st.Decision.Offer,
 		CodesLeft: overview.RecoveryCodes, FewCodes: overview.RecoveryCodes <= fewCodes,
 		Upstreams: v.Service.UpstreamApplications(st), Accepted: acceptedPasskeys(overview.Accepted),
@@ -199,11 +200,15 @@ func (v *visit) changed(cookies signin.Cookies, err error, done func()) {
 		v.passwordFirst(prefix + "account")
 	case errors.Is(err, signin.ErrDenied):
 		v.showAccount(http.StatusForbidden, func(pg *page) { pg.wrong("", pg.T("register.need_other")) })
-	case errors.Is(err, signin.ErrLastFactor):
+	case errors.Is(err, signin.ErrLastFactor), errors.Is(err, signin.ErrNeeded):
 		if cookies.Session != "" {
 			v.client.Session = cookies.Session
 		}
-		v.showAccount(http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("", pg.T("account.last_factor")) })
+		text := "account.last_factor"
+		if errors.Is(err, signin.ErrNeeded) {
+			text = "account.needed"
+		}
+		v.showAccount(http.StatusUnprocessableEntity, func(pg *page) { pg.wrong("", pg.T(text)) })
 	case errors.Is(err, signin.ErrStep):
 		v.redirect(prefix + "account")
 	default:

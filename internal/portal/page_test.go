@@ -175,13 +175,13 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 	app := newPage("app.title")
 	render("app", appPage{page: app, Session: value, QR: qr, URI: "otpauth://totp/x", Key: value}, app)
 	passkey := newPage("passkey.title")
-	render("passkey", passkeyPage{page: passkey, Session: value, Options: value, App: true}, passkey)
+	render("passkey", passkeyPage{page: passkey, Session: value, Options: value}, passkey)
 	codes := newPage("codes.title")
 	render("codes", codesPage{codes, value, "codes.lead", []string{value, value}}, codes)
 	account := newPage("account.title")
 	render("account", accountPage{
-		page: account, Session: value, Accepted: value, Unknown: value, Removable: true, MayAdd: true, CodesLeft: 2, FewCodes: true,
-		Factors:   []mfa.Credential{{ID: value, Added: now}, {ID: value, Method: mfa.Passkey, Name: value, Added: now, LastUsed: now}, {ID: "directory", Method: mfa.SMS, Name: value, Added: now}, {ID: value, Method: mfa.Voice, Name: value, Added: now}, {ID: value, Method: mfa.Email, Name: value, Added: now}, {ID: value, Method: mfa.Push, Name: value, Added: now}},
+		page: account, Session: value, Accepted: value, Unknown: value, Removable: true, Needed: map[string]string{"needed": value}, MayAdd: true, CodesLeft: 2, FewCodes: true,
+		Factors:   []mfa.Credential{{ID: value, Added: now}, {ID: value, Method: mfa.Passkey, Name: value, Added: now, LastUsed: now}, {ID: "directory", Method: mfa.SMS, Name: value, Added: now}, {ID: value, Method: mfa.Voice, Name: value, Added: now}, {ID: value, Method: mfa.Email, Name: value, Added: now}, {ID: value, Method: mfa.Push, Name: value, Added: now}, {ID: "needed", Method: mfa.Push, Added: now}},
 		Fixed:     "directory",
 		Upstreams: []signin.UpstreamApplication{{Name: value, Wanted: true}, {Name: value, Wanted: true, Stored: now}, {Name: value, Stored: now}},
 		Sessions: []sessionRow{

@@ -32,7 +32,6 @@ type passkeyPage struct {
 	*page
 	Session string
 	Options string // for the browser
-	App     bool   // may be registered in its place
 }
 
 type appPage struct {
@@ -147,7 +146,6 @@ func (v *visit) showPasskey(st signin.State, ch mfa.Challenge) {
 	pg.Name = "register"
 	v.render(v.w, pg, http.StatusOK, "passkey", passkeyPage{
 		page: pg, Session: st.Current.Session.ID, Options: string(ch.Options),
-		App: slices.Contains(v.Service.Registrable(v.client, st), mfa.TOTP),
 	})
 }
 

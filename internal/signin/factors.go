@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
+	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/session"
 )
@@ -49,7 +50,7 @@ func (st State) HasFresh(now time.Time) bool {
 	return slices.ContainsFunc(st.Current.Proofs, func(p mfa.Proof) bool { return st.pays(p, now) })
 }
 
-// RemoveFactor removes a factor that the person has registered, with a fresh proof. The error is ErrStep, ErrNotFresh, ErrLastFactor, or wraps
+// RemoveFactor removes a factor that the person has registered, with a fresh proof. The error is ErrStep, ErrNotFresh, ErrLastFactor, ErrNeeded, or wraps
 // store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) RemoveFactor(ctx context.Context, c Client, sessionID, credential string) (Cookies, error) {
 	return s.changeFactors(ctx, c, sessionID, func(st State, a *account.Account) (*audit.Event, error) {
@@ -57,12 +58,30 @@ func (s *Service) RemoveFactor(ctx context.Context, c Client, sessionID, credent
 		if !ok || !account.Lasting(old.Method) || fromDirectory(st.User, old) {
 			return nil, nil // gone already, or not his to remove
 		}
+		if s.neededBy(c, st.User, a, old) != "" {
+			return nil, ErrNeeded
+		}
 		a.Remove(credential)
 		if !a.Registered() {
 			return nil, ErrLastFactor
 		}
 		return &audit.Event{Type: audit.FactorRemoved, Method: old.Method, Credential: credential}, nil
 	})
+}
+
+// neededBy names an application that the person gets into with what he has, and would not without one of his factors; empty: there is none.
+// A passkey of another host counts like one of this: which application is on which host is not looked at.
+func (s *Service) neededBy(c Client, user *mfa.User, a *account.Account, factor mfa.Credential) string {
+	without := *a
+	without.Remove(factor.ID)
+	for _, application := range s.Applications {
+		before, after := gate.Facts(user, a, nil, nil, application, gate.Anywhere, c.Now), gate.Facts(user, &without, nil, nil, application, gate.Anywhere, c.Now)
+		before.Client, after.Client = c.Client, c.Client
+		if s.Policy.Suffices(&before) && !s.Policy.Suffices(&after) {
+			return application
+		}
+	}
+	return ""
 }
 
 // NewRecoveryCodes replaces the recovery codes, with a fresh proof. Errors are those of RemoveFactor.
@@ -81,7 +100,7 @@ func (s *Service) NewRecoveryCodes(ctx context.Context, c Client, sessionID stri
 // maxName is the length of the longest name of a factor, in characters.
 const maxName = 64
 
-// RenameFactor gives an authenticator app or a passkey another name, which its owner alone sees. It changes nothing that counts, and needs
+// RenameFactor gives an authenticator app, a passkey or a phone that approves another name, which its owner alone sees. It changes nothing that counts, and needs
 // no fresh proof. An empty name leaves it as it is. The error is ErrStep, or wraps store.ErrUnavailable or directory.ErrUnavailable.
 func (s *Service) RenameFactor(ctx context.Context, c Client, sessionID, credential, name string) error {
 	st, err := s.State(ctx, c)
@@ -98,7 +117,7 @@ func (s *Service) RenameFactor(ctx context.Context, c Client, sessionID, credent
 			return ErrStep
 		}
 		old, ok := a.Credential(credential)
-		if renamed = ok && (old.Method == mfa.TOTP || old.Method == mfa.Passkey) && name != "" && old.Name != name; renamed {
+		if renamed = ok && (old.Method == mfa.TOTP || old.Method == mfa.Passkey || old.Method == mfa.Push) && name != "" && old.Name != name; renamed {
 			old.Name = name
 			a.Put(old)
 		}

@@ -421,5 +421,28 @@ func TestWhoHasAnAppIsSteppedUpToAPasskey(t *testing.T) {
 		if st := b.must(b.verify(mfa.Passkey, b.ask())); st.Step != Done {
 			t.Fatalf("step %d", st.Step)
 		}
+
+		// It stays while nothing else would do, and goes when there is another.
+		f.Applications = []string{"hr", "mail"}
+		key := b.state().Account.CredentialsOf(mfa.Passkey)[0].ID
+		remove := func(id string) error {
+			c, err := f.RemoveFactor(f.ctx, b.client(), b.session(), id)
+			b.keep(c)
+			return err
+		}
+		o, err := f.Overview(f.ctx, b.client(), b.state())
+		if err != nil || len(o.Factors) != 2 || len(o.Needed) != 1 || o.Needed[key] != "hr" {
+			t.Fatalf("%v: %v", o.Needed, err)
+		}
+		wantErr(t, "removing what hr asks for", remove(key), ErrNeeded)
+		b.must(b.verify(mfa.Passkey, b.ask()))
+		b.registerKey()
+		b.must(b.verify(mfa.Passkey, b.ask()))
+		if o, err = f.Overview(f.ctx, b.client(), b.state()); err != nil || len(o.Needed) != 0 {
+			t.Fatalf("%v: %v", o.Needed, err)
+		}
+		if err := remove(key); err != nil {
+			t.Fatal(err)
+		}
 	})
 }

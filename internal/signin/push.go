@@ -401,6 +401,7 @@ func (s *Service) AnswerPrompt(ctx context.Context, c Client, said Said, prompt,
 		return push.ErrMalformed
 	}
 	var judged push.Prompt
+	ended := false
 	err = store.Retry(ctx, func() error {
 		p, version, err := s.Phones.load(ctx, user.ID, sessionID, c.Now)
 		switch {
@@ -418,8 +419,8 @@ func (s *Service) AnswerPrompt(ctx context.Context, c Client, said Said, prompt,
 		if err != nil {
 			return err
 		}
-		if !alive && p.Outcome == push.Approved {
-			return ErrStep
+		if ended = !alive && p.Outcome == push.Approved; ended {
+			p.Outcome = push.Mistyped // it lets nobody in, and the phone doesn't ask it again
 		}
 		judged = p
 		return s.Phones.save(ctx, user.ID, sessionID, p, version)
@@ -429,6 +430,8 @@ func (s *Service) AnswerPrompt(ctx context.Context, c Client, said Said, prompt,
 		return ErrPhone
 	case err != nil:
 		return err
+	case ended:
+		return ErrStep
 	}
 	event := audit.Event{User: user.Canonical, UserID: user.ID, Session: sessionID, Method: mfa.Push, Credential: h.ID}
 	c.Application = judged.Application

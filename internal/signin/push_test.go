@@ -351,7 +351,11 @@ func TestWhatAPhoneSaysThatIsRefused(t *testing.T) {
 			if err := f.SignOut(f.ctx, b.client()); err != nil {
 				t.Fatal(err)
 			}
-			return h.answer(p.ID, push.Approve, right)
+			err := h.answer(p.ID, push.Approve, right)
+			if prompts, listErr := h.prompts(); listErr != nil || len(prompts) > 0 {
+				t.Errorf("the phone asks once more: %v, %v", prompts, listErr)
+			}
+			return err
 		},
 		"a person who was blocked": func(t *testing.T, f *fixture, h *handset, b *browser) error {
 			p, right := h.asked(), b.number()

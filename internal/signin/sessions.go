@@ -68,9 +68,12 @@ func (s *Service) EndSession(ctx context.Context, c Client, id string) error {
 type Overview struct {
 	Factors       []mfa.Credential // that last, the strongest first, without their data
 	RecoveryCodes int              // left
-	Accepted      mfa.Accepted     // what the browser may be told of the passkeys
-	Browsers      []Remembered     // the most recently used first
-	Sessions      []*mfa.Session
+
+	// Needed are the factors that can't be removed, by id, each with an application that asks for it.
+	Needed   map[string]string
+	Accepted mfa.Accepted // what the browser may be told of the passkeys
+	Browsers []Remembered // the most recently used first
+	Sessions []*mfa.Session
 
 	AppPasswords []*account.AppPassword // that have not ended, the newest first
 	Takers       []string               // applications that take one of his
@@ -83,7 +86,7 @@ func (s *Service) Overview(ctx context.Context, c Client, st State) (Overview, e
 		return Overview{}, err
 	}
 	o := Overview{
-		Factors:      a.Factors(),
+		Factors: a.Factors(), Needed: map[string]string{},
 		AppPasswords: s.Keys.Usable(st.User, a, c.Now), Takers: s.Keys.Takers(a),
 	}
 	if d, ok := s.Factors[mfa.Passkey].(mfa.Discoverer); ok {
@@ -91,6 +94,9 @@ func (s *Service) Overview(ctx context.Context, c Client, st State) (Overview, e
 	}
 	for i := range o.Factors {
 		o.Factors[i].Data = nil
+		if by := s.neededBy(c, st.User, a, o.Factors[i]); by != "" {
+			o.Needed[o.Factors[i].ID] = by
+		}
 	}
 	o.Browsers = s.rememberedBrowsers(c, st.User, a)
 	for _, list := range a.CredentialsOf(mfa.RecoveryCode) {

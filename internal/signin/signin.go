@@ -51,6 +51,9 @@ var (
 	// ErrLastFactor says that the last factor can't be removed.
 	ErrLastFactor = errors.New("the last factor can't be removed")
 
+	// ErrNeeded says that a factor can't be removed, since an application asks for it and nothing else that the person has would do.
+	ErrNeeded = errors.New("an application asks for this factor")
+
 	// ErrTooMany says that there are as many factors of this kind as there can be.
 	ErrTooMany = errors.New("no more factors of this kind can be registered")
 
@@ -106,6 +109,9 @@ type Service struct {
 	Keys       *machinekey.Service
 	Sink       audit.Sink
 	Upstreams  []string // applications that want a user's own credential, sorted
+
+	// Applications are those of all sites. A factor that one of them asks for stays, if nothing else would do.
+	Applications []string
 
 	// Invitations and Owners let people sign in with a passkey in the password's place; nil: nobody can.
 	Invitations *Invitations
