@@ -336,6 +336,7 @@ func (a *App) start() (*runtime, error) {
 	for _, f := range codes {
 		service.Registrars, service.Factors[f.Method()] = append(service.Registrars, f), f
 	}
+	a.sink.notices = a.teller(service, texts, replaced)
 	g.Passwords = service
 	if a.signIns != nil {
 		service.SignIns = a.recent
@@ -398,6 +399,9 @@ func (a *App) start() (*runtime, error) {
 	}
 	if a.signIns != nil {
 		rt.done.Go(func() { a.signIns.Run(running) })
+	}
+	if a.sink.notices != nil {
+		rt.done.Go(func() { a.sink.notices.Run(running) })
 	}
 	rt.done.Go(func() {
 		<-running.Done()

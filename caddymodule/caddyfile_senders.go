@@ -47,8 +47,31 @@ import (
 //		prefix <number>
 //		total  <number>
 //	}
+//	notify_changes [off] {
+//		sender <name>…
+//	}
 func (p *parser) senderOptions(c *config.Config) map[string]option {
-	return map[string]option{"sender": p.sender(c), "message_limits": p.messageLimits(c)}
+	return map[string]option{"sender": p.sender(c), "message_limits": p.messageLimits(c), "notify_changes": p.notifyChanges(c)}
+}
+
+func (p *parser) notifyChanges(c *config.Config) option {
+	return func(d *caddyfile.Dispenser) {
+		args, ok := p.args(d, 0, 1, "notify_changes off")
+		if !ok {
+			return
+		}
+		mistakes := len(p.mistakes)
+		if len(args) == 1 {
+			if c.NotifyChanges.Off = args[0] == "off"; !c.NotifyChanges.Off {
+				p.wrong(d, "people are told of changes as long as nobody says `notify_changes off`, not %q", args[0])
+			}
+			p.at["notify_changes.off"] = position(d)
+		}
+		p.block(d, "notify_changes", map[string]option{"sender": p.texts(&c.NotifyChanges.Senders, "sender mailserver")})
+		if !c.NotifyChanges.Off && len(c.NotifyChanges.Senders) == 0 && len(p.mistakes) == mistakes {
+			p.wrong(d, "`notify_changes` names no sender; write for example `sender mailserver` in its block, or take it out to use those of `factor email`")
+		}
+	}
 }
 
 // sentFactor reads `factor sms`, `factor voice` and `factor email`. Syntax:

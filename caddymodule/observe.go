@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
+	"github.com/caddy-mfa/caddy-mfa/internal/notice"
 	"github.com/caddy-mfa/caddy-mfa/internal/signinlog"
 )
 
@@ -20,14 +21,22 @@ import (
 type sink struct {
 	audit, signIn *zap.Logger
 	kept          *signinlog.Log // nil: nothing is kept
+	notices       *notice.Teller // nil: nobody is told
 }
 
 func newSink(log *zap.Logger, kept *signinlog.Log) *sink {
-	return &sink{log.Named("audit"), log.Named("signin"), kept}
+	return &sink{audit: log.Named("audit"), signIn: log.Named("signin"), kept: kept}
 }
 
-// Audit writes one event.
+// Audit writes one event, and has its user told of it.
 func (s *sink) Audit(e audit.Event) {
+	s.write(e)
+	if s.notices != nil {
+		s.notices.Audit(e)
+	}
+}
+
+func (s *sink) write(e audit.Event) {
 	eventsTotal.WithLabelValues(string(e.Type)).Inc()
 	fields := make([]zap.Field, 0, 15)
 	text := func(key, value string) {

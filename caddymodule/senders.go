@@ -17,7 +17,10 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/config"
 	"github.com/caddy-mfa/caddy-mfa/internal/factor/passcode"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/notice"
+	"github.com/caddy-mfa/caddy-mfa/internal/portal"
 	"github.com/caddy-mfa/caddy-mfa/internal/sender"
+	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
 )
 
@@ -265,6 +268,33 @@ func (a *App) passcodes(stop <-chan struct{}) ([]passcode.Factor, *sender.Courie
 	}
 	return factors, sender.NewCourier(routes, countMessage, a.slog, stop)
 }
+
+// teller tells people by mail what has changed about their accounts; nil: nobody is told.
+func (a *App) teller(service *signin.Service, texts *portal.Texts, stop <-chan struct{}) *notice.Teller {
+	names := a.ChangeSenders()
+	if len(names) == 0 {
+		return nil
+	}
+	var routes []sender.Route
+	for _, name := range names {
+		s := a.senders[name]
+		countMessages(noticeMessage, name, sender.Accepted).Add(0) // a counter that isn't there can't rise
+		routes = append(routes, sender.Route{Name: name, Sender: s.Sender(), Timeout: s.Patience()})
+	}
+	t := notice.NewTeller()
+	t.Users, t.Messages, t.Confirmed, t.Sink, t.Log = service.Users, service.Messages, service.MailAddresses, a.sink.write, a.slog
+	// A courier of its own: codes must not wait behind mails that nobody waits for.
+	t.Courier = sender.NewCourier(map[mfa.Method][]sender.Route{mfa.Email: routes}, func(r sender.Report) {
+		countMessages(noticeMessage, r.Route, r.Result).Inc()
+	}, a.slog, stop)
+	t.Compose = func(m *mfa.Message, n notice.Notice, languages ...string) {
+		texts.ComposeNotice(m, n, a.Help, a.country, languages...)
+	}
+	return t
+}
+
+// noticeMessage is what mails that tell of changes are called in metrics, beside the methods of codes.
+const noticeMessage mfa.Method = "notice"
 
 // messages counts what is sent.
 func (a *App) messages() *throttle.Messages {

@@ -44,6 +44,9 @@ type Config struct {
 	// How many codes are sent in a day.
 	MessageLimits MessageLimits `json:"message_limits,omitzero"`
 
+	// The mails that tell people what has changed about their accounts. Default: they are sent where there is `factor email`.
+	NotifyChanges NotifyChanges `json:"notify_changes,omitzero"`
+
 	// Whom to ask for help, shown at the foot of every page: "Service desk, room 12, phone 1234". Default: nothing.
 	Help string `json:"help,omitempty"`
 

@@ -44,6 +44,26 @@ type MessageLimits struct {
 	Off bool `json:"off,omitempty"`
 }
 
+// NotifyChanges are the mails that tell people what has changed about their accounts: a factor was added, an app password made.
+type NotifyChanges struct {
+	// The senders that are asked, in this order. Default: those of `factor email`; without that, nobody is told.
+	Senders []string `json:"senders,omitempty"`
+
+	// Tells nobody. Default: false.
+	Off bool `json:"off,omitempty"`
+}
+
+// ChangeSenders are the senders of mails that tell of changes. None: nobody is told.
+func (c *Config) ChangeSenders() []string {
+	switch {
+	case c.NotifyChanges.Off:
+		return nil
+	case len(c.NotifyChanges.Senders) > 0 || c.Factor.Email == nil:
+		return c.NotifyChanges.Senders
+	}
+	return c.Factor.Email.Senders
+}
+
 // Twilio is a sender of text messages and calls with Twilio's interface. Placeholders are allowed, and demanded for the token.
 type Twilio struct {
 	// The account. Required.
@@ -213,13 +233,29 @@ func (c *Config) validateSenders(ps *Problems) {
 			}
 		}
 	}
+	if n := c.NotifyChanges; n.Off && len(n.Senders) > 0 {
+		ps.add("notify_changes.off", "nobody is told of changes, and yet a sender is named; take one of the two out")
+	}
+	for i, name := range c.NotifyChanges.Senders {
+		field := fmt.Sprintf("notify_changes.senders[%d]", i)
+		kind, known := kinds[name]
+		switch {
+		case !known:
+			ps.add(field, "there is no sender %q; write it beside `notify_changes`, for example `sender %[1]s smtp mail.example.com:587 { … }`", name)
+		case kind == TwilioKind:
+			ps.add(field, "the sender %q sends text messages and makes calls, and no mails", name)
+		case slices.Contains(c.NotifyChanges.Senders[:i], name):
+			ps.add(field, "the sender %q stands here twice; write it once", name)
+		}
+		used[name] = true
+	}
 	for _, name := range slices.Sorted(maps.Keys(kinds)) {
-		factor := "sms"
+		where := "`factor sms`"
 		if kinds[name] == SMTPKind {
-			factor = "email"
+			where = "`factor email` or `notify_changes`"
 		}
 		if !used[name] {
-			ps.add("senders."+name, "no factor uses the sender %q; write `sender %[1]s` into the block of `factor %[2]s`, or take it out", name, factor)
+			ps.add("senders."+name, "nothing uses the sender %q; write `sender %[1]s` into the block of %[2]s, or take it out", name, where)
 		}
 	}
 	for _, l := range []struct {

@@ -493,10 +493,13 @@ func TestEveryOptionIsDocumented(t *testing.T) {
 		message_limits {
 			nonsense
 		}
+		notify_changes {
+			nonsense
+		}
 	}
 }
 `: {"Global option", "store redis", "session", "registration", "users file", "users htpasswd", "factor totp", "security_defaults", "policy", "policies import", "named_location", "strength", "terms", "per_user_mfa", "app_passwords", "service_token", "sign_in_log", "legacy_report",
-			"factor sms, factor voice, factor email", "sender twilio", "sender webhook", "sender command", "sender smtp", "message_limits"},
+			"factor sms, factor voice, factor email", "sender twilio", "sender webhook", "sender command", "sender smtp", "message_limits", "notify_changes"},
 		`{
 	mfa {
 		users file users.yaml

@@ -74,4 +74,23 @@ func TestAMailServerThatWasNotMadeForIt(t *testing.T) {
 		t.Fatalf("the mail reads\n%s\nas it came:\n%s", text, raw)
 	}
 	page.Submit("finish", "code", paragraphs[1]).Submit("kept").Follow().Want("secret report")
+
+	t.Log("and tells of the change, at the address that was confirmed: the directory has none")
+	lab.Eventually(t, 20*time.Second, "the second mail", func() bool { return len(find("mail/new/*")) > 1 })
+	for _, file := range find("mail/new/*") {
+		if file == mails[0] {
+			continue
+		}
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		notice, err := lab.ReadMail(string(raw))
+		if err != nil {
+			t.Fatalf("%v\n%s", err, raw)
+		}
+		if text := notice.Part("text/plain"); !strings.Contains(text, "is toegevoegd: E-mail.") || !strings.Contains(notice.Part("text/html"), "is toegevoegd: E-mail.") {
+			t.Errorf("the second mail:\n%s", raw)
+		}
+	}
 }

@@ -60,6 +60,8 @@ const (
 	KeyThrottled        Type = "key_throttled"
 	UpstreamStored      Type = "upstream_credential_stored"
 	UpstreamRemoved     Type = "upstream_credential_removed"
+	ChangeTold          Type = "change_told"     // the user was sent a mail about a change, or it is under way
+	ChangeNotTold       Type = "change_not_told" // the reason says why
 )
 
 // Event is one step. Fields that don't apply are empty.
@@ -78,6 +80,11 @@ type Event struct {
 	Exception   string // name of the one that has let it through
 	Reference   string // what the person sees on the page
 	By          string // who, if not the user himself: admin
+
+	// What only the mail to the user tells, and no log.
+	Browser  string // that it was done in, and its system, as it says of itself
+	Language string // that its pages speak, as in Accept-Language
+	Old      string // the mail address that codes are not sent to any more
 }
 
 // Sink takes what happened. It must not block.

@@ -22,12 +22,12 @@ var (
 	ErrExpired = errors.New("code has expired")
 )
 
-// Message is a code on its way to a person. It holds a secret: it is never logged.
+// Message is a code on its way to a person, or tells him what has changed. It may hold a secret: it is never logged.
 type Message struct {
 	ID       string // random, and the same in every attempt to deliver it
 	Method   Method // SMS, Voice or Email
 	To       string // number as in E.164, or mail address
-	Code     string // six digits
+	Code     string // six digits; empty in a mail that tells what has changed
 	Language string // BCP 47, of the words below
 
 	Subject string // of a mail

@@ -133,17 +133,19 @@ func rested(details []audit.Detail) bool {
 }
 
 // place is an address, with its country where that is known, in the language of the page.
-func (v *visit) place(pg *page, a netip.Addr) string {
+func (v *visit) place(pg *page, a netip.Addr) string { return place(pg.Lang, a, v.Service.Country) }
+
+func place(lang string, a netip.Addr, country func(netip.Addr) (code string, known bool)) string {
 	text := a.String()
-	if v.Service.Country == nil {
+	if country == nil {
 		return text
 	}
-	code, known := v.Service.Country(a)
+	code, known := country(a)
 	region, err := language.ParseRegion(code)
 	if !known || err != nil {
 		return text
 	}
-	if name := display.Regions(language.Make(pg.Lang)).Name(region); name != "" {
+	if name := display.Regions(language.Make(lang)).Name(region); name != "" {
 		code = name
 	}
 	return text + " · " + code

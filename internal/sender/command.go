@@ -64,7 +64,11 @@ func (t *saying) Write(p []byte) (int, error) {
 
 // without takes out what must not stand in a log.
 func (t *saying) without(m *mfa.Message) string {
-	return strings.TrimSpace(strings.NewReplacer(m.Code, "••••••", m.To, "••••").Replace(strings.ToValidUTF8(t.String(), "")))
+	secrets := []string{m.To, "••••"}
+	if m.Code != "" { // nothing stands everywhere
+		secrets = append(secrets, m.Code, "••••••")
+	}
+	return strings.TrimSpace(strings.NewReplacer(secrets...).Replace(strings.ToValidUTF8(t.String(), "")))
 }
 
 var _ mfa.Sender = (*Command)(nil)

@@ -58,6 +58,11 @@ func TestAFreshProofPaysForOneAppPassword(t *testing.T) {
 		if n := f.events.count(audit.AppPasswordMade); n != 1 {
 			t.Errorf("%d events", n)
 		}
+		for _, e := range f.events.events {
+			if e.Type == audit.AppPasswordMade && e.Application != "mail" {
+				t.Errorf("the event names %s, where it was made, and not what it opens", e.Application)
+			}
+		}
 		time.Sleep(Fresh + time.Second)
 		_, err = other.make(forThePhone)
 		wantErr(t, "with a proof that is too old", err, ErrNotFresh)

@@ -820,3 +820,48 @@ func TestStrangersDoNotTakeSomebodysCodesFromHisOwnBrowser(t *testing.T) {
 		}
 	})
 }
+
+// TestAnEventSaysWhatItsUserIsToldOfIt removes a mail address in a browser: whoever reads it learns of that, in which language, and in which browser.
+func TestAnEventSaysWhatItsUserIsToldOfIt(t *testing.T) {
+	inWithCodes(t, func(t *testing.T, f *fixture, p *post) {
+		f.Describe = func(hint, userAgent string) (string, string) { return "Firefox 140", "Linux" }
+		b := f.browser()
+		b.registerPhone(p, "alice", alicesPhone)
+		time.Sleep(time.Minute)
+		prove := func() {
+			t.Helper()
+			if _, err := b.send(mfa.SMS, ""); err != nil {
+				t.Fatal(err)
+			}
+			b.must(b.verify(mfa.SMS, p.last(t).Code))
+			time.Sleep(2 * time.Minute)
+		}
+		prove()
+		if err := b.beginAt(mfa.Email, "alice@example.com"); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := b.finish(p.last(t).Code); err != nil {
+			t.Fatal(err)
+		}
+		alice := f.people.users["alice"].ID
+		if to, err := f.MailAddresses(f.ctx, alice); err != nil || !slices.Equal(to, []string{"alice@example.com"}) {
+			t.Errorf("her addresses: %q, %v", to, err)
+		}
+		prove()
+		a, err := f.Accounts.LoadClosed(f.ctx, alice)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := b.client()
+		c.Language, c.Wishes = "nl", "en"
+		if _, err := f.RemoveFactor(f.ctx, c, b.session(), a.CredentialsOf(mfa.Email)[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		f.events.mu.Lock()
+		defer f.events.mu.Unlock()
+		e := f.events.events[len(f.events.events)-1]
+		if e.Type != audit.FactorRemoved || e.Old != "alice@example.com" || e.Browser != "Firefox 140, Linux" || e.Language != "nl" {
+			t.Errorf("%+v", e)
+		}
+	})
+}

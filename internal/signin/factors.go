@@ -65,7 +65,7 @@ func (s *Service) RemoveFactor(ctx context.Context, c Client, sessionID, credent
 		if !a.Registered() {
 			return nil, ErrLastFactor
 		}
-		return &audit.Event{Type: audit.FactorRemoved, Method: old.Method, Credential: credential}, nil
+		return &audit.Event{Type: audit.FactorRemoved, Method: old.Method, Credential: credential, Old: s.mailAddress(old)}, nil
 	})
 }
 
@@ -82,6 +82,33 @@ func (s *Service) neededBy(c Client, user *mfa.User, a *account.Account, factor 
 		}
 	}
 	return ""
+}
+
+// mailAddress is where the codes of a credential go, if that is a mail address: whoever reads it is told that it was taken away.
+func (s *Service) mailAddress(c mfa.Credential) string {
+	messenger, ok := s.Factors[mfa.Email].(mfa.Messenger)
+	if !ok || c.Method != mfa.Email {
+		return ""
+	}
+	to, _, err := messenger.Destination(c)
+	if err != nil {
+		return "" // nothing can be sent there
+	}
+	return to
+}
+
+// MailAddresses gives the mail addresses to which codes of a person go. The error wraps store.ErrUnavailable.
+func (s *Service) MailAddresses(ctx context.Context, id mfa.UserID) (addresses []string, err error) {
+	a, err := s.Accounts.Load(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range a.CredentialsOf(mfa.Email) {
+		if to := s.mailAddress(c); to != "" {
+			addresses = append(addresses, to)
+		}
+	}
+	return addresses, nil
 }
 
 // NewRecoveryCodes replaces the recovery codes, with a fresh proof. Errors are those of RemoveFactor.

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
@@ -11,7 +12,8 @@ import (
 )
 
 func (s *Service) audit(c Client, e audit.Event) {
-	e.Host, e.Application, e.Address, e.Reference = c.Host, c.Application, c.Address, c.Reference
+	e.Host, e.Application, e.Address, e.Reference = c.Host, cmp.Or(e.Application, c.Application), c.Address, c.Reference
+	e.Browser, e.Language = s.browserName(c), cmp.Or(c.Language, c.Wishes)
 	s.Sink.Audit(e)
 }
 

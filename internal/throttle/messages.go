@@ -50,6 +50,9 @@ const (
 	spentKey    = "spent"
 	pacePrefix  = "pace/"
 	totalInADay = "throttle/messages/total"
+
+	// Mails about changes are counted apart: they can't use up the codes, and codes can't keep them from coming.
+	noticesPrefix = "throttle/notices/"
 )
 
 type quota struct {
@@ -107,7 +110,7 @@ func (m *Messages) Charge(ctx context.Context, user mfa.UserID, method mfa.Metho
 		return time.Time{}, err
 	}
 	for _, shared := range m.shared(to, lane) {
-		if err := m.spend(ctx, shared, now); err != nil {
+		if _, err := m.spend(ctx, shared, now); err != nil {
 			// What was charged before stays charged: who runs into a limit again and again is no reason to look the other way.
 			return time.Time{}, err
 		}
@@ -115,8 +118,31 @@ func (m *Messages) Charge(ctx context.Context, user mfa.UserID, method mfa.Metho
 	return again, nil
 }
 
-func (m *Messages) spend(ctx context.Context, q quota, now time.Time) error {
-	return store.Modify(ctx, m.store, q.partition, []string{spentKey}, false, func(records []store.Record) ([]store.Change, error) {
+// ChargeNotice counts one mail that tells a person of a change, before it is sent, and says how many more may be sent to him in the day that
+// is running. The limits are those of messages, and the mails are counted apart from them. Errors are those of Charge.
+func (m *Messages) ChargeNotice(ctx context.Context, user mfa.UserID, to string, now time.Time) (left int, err error) {
+	if stopped, err := m.Stopped(ctx); err != nil || stopped {
+		return 0, cmp.Or(err, ErrStopped)
+	}
+	for i, q := range []quota{
+		{noticesPrefix + "user/" + hashed(user.String()), "messages to the user", m.limits.User},
+		{noticesPrefix + "to/" + hashed(to), "messages to the number", m.limits.Number},
+		{noticesPrefix + "total", "messages in total", m.limits.Total},
+	} {
+		sent, err := m.spend(ctx, q, now)
+		if err != nil {
+			return 0, err
+		}
+		if i == 0 {
+			left = q.size - sent
+		}
+	}
+	return left, nil
+}
+
+// spend charges a quota, and says how much of it is used up.
+func (m *Messages) spend(ctx context.Context, q quota, now time.Time) (sent int, err error) {
+	err = store.Modify(ctx, m.store, q.partition, []string{spentKey}, false, func(records []store.Record) ([]store.Change, error) {
 		var s spent
 		if err := decode(records[0], &s); err != nil {
 			return nil, err
@@ -125,8 +151,10 @@ func (m *Messages) spend(ctx context.Context, q quota, now time.Time) error {
 		if err != nil {
 			return nil, err
 		}
+		sent = s.Messages
 		return []store.Change{encode(records[0], s, s.Since.Add(day))}, nil
 	})
+	return sent, err
 }
 
 // ScopePace is the scope of a WaitError for who has just been sent a code.
@@ -187,7 +215,7 @@ func (m *Messages) Stopped(ctx context.Context) (bool, error) {
 
 // Forget forgets what was counted for a person, whoever it was who asked. What was counted for numbers and in total stays.
 func (m *Messages) Forget(ctx context.Context, user mfa.UserID) error {
-	return forgetAll(ctx, m.store, userMessages(user))
+	return errors.Join(forgetAll(ctx, m.store, userMessages(user)), forgetAll(ctx, m.store, noticesPrefix+"user/"+hashed(user.String())))
 }
 
 // MessageUse is how many messages were sent of those that may be.

@@ -242,3 +242,60 @@ func TestStrangersDoNotUseUpWhatIsKeptForAKnownBrowser(t *testing.T) {
 		}
 	})
 }
+
+// TestMailsAboutChangesAreCountedApart has both kinds of messages run into their limits: neither takes anything from the other.
+func TestMailsAboutChangesAreCountedApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMessages(store.NewMemory(), MessageLimits{User: 2, Number: 3, Prefix: 1, Total: 4})
+		tell := func(n int, to string) (int, string) {
+			left, err := m.ChargeNotice(t.Context(), person(n), to, time.Now())
+			var wait *WaitError
+			switch {
+			case errors.As(err, &wait):
+				return left, wait.Scope
+			case errors.Is(err, ErrStopped):
+				return left, "stopped"
+			case err != nil:
+				t.Fatal(err)
+			}
+			return left, ""
+		}
+		for i, want := range []struct {
+			user  int
+			to    string
+			left  int
+			scope string
+		}{
+			{1, "a@example.com", 1, ""}, {1, "a@example.com", 0, ""}, {1, "a@example.com", 0, "messages to the user"},
+			{2, "a@example.com", 1, ""}, {2, "a@example.com", 0, "messages to the number"},
+			{3, "b@example.com", 1, ""}, {4, "b@example.com", 0, "messages in total"},
+		} {
+			if left, scope := tell(want.user, want.to); left != want.left || scope != want.scope {
+				t.Errorf("mail %d: %d left, %q, want %d and %q", i+1, left, scope, want.left, want.scope)
+			}
+		}
+		if _, err := m.Charge(t.Context(), person(1), mfa.Email, "a@example.com", "known", time.Now()); err != nil {
+			t.Errorf("a code after all these: %v", err)
+		}
+		if use, err := m.Use(t.Context(), time.Now()); err != nil || use.Sent != 1 {
+			t.Errorf("they count among codes: %+v, %v", use, err)
+		}
+		time.Sleep(24 * time.Hour)
+		if left, scope := tell(1, "a@example.com"); left != 1 || scope != "" {
+			t.Errorf("the day after: %d left, %q", left, scope)
+		}
+		tell(1, "a@example.com")
+		if err := m.Forget(t.Context(), person(1)); err != nil {
+			t.Fatal(err)
+		}
+		if left, scope := tell(1, "b@example.com"); left != 1 || scope != "" {
+			t.Errorf("after unlocking: %d left, %q", left, scope)
+		}
+		if err := m.Stop(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		if _, scope := tell(5, "c@example.com"); scope != "stopped" {
+			t.Errorf("stopped: %q", scope)
+		}
+	})
+}
