@@ -226,6 +226,7 @@ func TestVerdicts(t *testing.T) {
 
 		{"a part of the tenant at a time", []string{"partialEnablementStrategy", `{"percentage": 10}`}, Refused, "partialEnablementStrategy"},
 		{"a state that is none", []string{"state", `"on"`}, Refused, "state: on"},
+		{"a state that is no word", []string{"state", `true`}, Refused, "state: not a string, state: missing"},
 		{"no state", []string{"state", `null`}, Refused, "state: missing"},
 		{"no name", []string{"displayName", `" "`}, Refused, "displayName: missing"},
 		{"no conditions", []string{"conditions", `null`}, Refused, "conditions: missing"},
