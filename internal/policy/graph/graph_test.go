@@ -439,6 +439,20 @@ func TestFilesOfManyPolicies(t *testing.T) {
 	}
 }
 
+func TestWhatLiesBesideThePoliciesHasNames(t *testing.T) {
+	r := Import([]File{
+		{"a", []byte(`{"id": "8E75AF29-0000-4372-a718-724b8a4620dc", "displayName": "Staff"}`)},
+		{"b", []byte(`{"value": [{"id": "1", "displayName": "Office"}, {"id": "2"}]}`)},
+		{"c", []byte(`[{"Id": "3", "DisplayName": "Keys"}]`)},
+	}, nil, Options{})
+	if want := map[string]string{"8e75af29-0000-4372-a718-724b8a4620dc": "Staff", "1": "Office", "3": "Keys"}; !reflect.DeepEqual(r.Others, want) {
+		t.Errorf("%v, want %v", r.Others, want)
+	}
+	if len(r.Errors) != 3 || len(r.Verdicts) != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestOneBadFileHidesNoOther(t *testing.T) {
 	r := Import([]File{{"a", []byte(`{"displayName": "a",`)}, {"b", change(t)}, {"c", []byte("[}")}}, nil, Options{})
 	if len(r.Verdicts) != 1 || len(r.Errors) != 2 || r.Errors[0].File != "a" || r.Errors[1].File != "c" {
