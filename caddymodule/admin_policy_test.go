@@ -114,6 +114,9 @@ func TestWhatWouldHappenIsSaidInASentence(t *testing.T) {
 		"bob is refused: a second factor must be registered, and may not be from here; what is missing is a temporary access pass.": {
 			User: "bob", Decision: admin.Decided{Action: policy.Block, Reason: policy.RegistrationDenied, Needs: policy.NeedPass.String()},
 		},
+		"bob is refused: a second factor is demanded, and a client of this kind can't be asked for one (security defaults).": {
+			User: "bob", Application: "hr", Decision: admin.Decided{Action: policy.Block, Reason: policy.LegacyAuth, DemandedBy: admin.BySecurityDefaults},
+		},
 		"bob may register, change or remove factors: no policy asks for more.": {
 			User: "bob", UserAction: policy.RegisterSecurityInfo, Decision: admin.Decided{Action: policy.Allow, Reason: policy.NoPolicyApplies},
 		},

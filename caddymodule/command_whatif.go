@@ -425,6 +425,7 @@ var refusalWords = map[policy.Reason]string{
 	policy.UserDisabled:         ": the directory has the user disabled",
 	policy.UserBlocked:          ": an administrator has blocked the user",
 	policy.PolicyBlocks:         "",
+	policy.LegacyAuth:           ": a second factor is demanded, and a client of this kind can't be asked for one",
 	policy.DeviceNotCompliant:   ": the device is not compliant",
 	policy.DeviceNotJoined:      ": the device has not joined the domain",
 	policy.PasswordChangeNeeded: ": the password must be changed first",

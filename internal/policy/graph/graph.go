@@ -115,14 +115,16 @@ func Import(files []File, names *Names, opts Options) *Result {
 			r.fail(f.Name, err)
 		}
 		for _, v := range found {
-			if !isPolicy(v) {
-				r.fail(f.Name, &FileError{Err: noPolicy(v)})
-				if id, name := v.get("id"), v.get("displayName"); !id.empty() && !name.empty() {
-					r.Others[strings.ToLower(id.text)] = name.text
-				}
+			switch {
+			case isPolicy(v):
+				r.judge(f.Name, v, names, opts)
 				continue
+			case err == nil || !errors.Is(err, ErrNoPolicy): // else it has been said of the whole list
+				r.fail(f.Name, &FileError{Err: noPolicy(v)})
 			}
-			r.judge(f.Name, v, names, opts)
+			if id, name := v.get("id"), v.get("displayName"); !id.empty() && !name.empty() {
+				r.Others[strings.ToLower(id.text)] = name.text
+			}
 		}
 	}
 	return r
@@ -159,10 +161,15 @@ func policies(data []byte) ([]*value, *FileError) {
 	return []*value{v}, nil
 }
 
-// someOf refuses a list as a whole where nothing in it is a policy, so that a folder's list of groups is one line.
+// someOf refuses a list as a whole where nothing in it is a policy, so that a folder's list of groups is one line. What is in it comes
+// along: it has names.
 func someOf(items []*value) ([]*value, *FileError) {
 	if len(items) > 0 && !slices.ContainsFunc(items, isPolicy) {
-		return nil, &FileError{Err: noPolicy(&value{kind: list, list: items})}
+		err := &FileError{Err: noPolicy(&value{kind: list, list: items})}
+		if !errors.Is(err, ErrNoPolicy) {
+			items = nil
+		}
+		return items, err
 	}
 	return items, nil
 }

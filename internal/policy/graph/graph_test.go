@@ -226,6 +226,7 @@ func TestVerdicts(t *testing.T) {
 
 		{"a part of the tenant at a time", []string{"partialEnablementStrategy", `{"percentage": 10}`}, Refused, "partialEnablementStrategy"},
 		{"a state that is none", []string{"state", `"on"`}, Refused, "state: on"},
+		{"a state that is no word", []string{"state", `true`}, Refused, "state: not a string, state: missing"},
 		{"no state", []string{"state", `null`}, Refused, "state: missing"},
 		{"no name", []string{"displayName", `" "`}, Refused, "displayName: missing"},
 		{"no conditions", []string{"conditions", `null`}, Refused, "conditions: missing"},
@@ -435,6 +436,20 @@ func TestFilesOfManyPolicies(t *testing.T) {
 				t.Errorf("%d verdicts, errors %q", len(r.Verdicts), errs)
 			}
 		})
+	}
+}
+
+func TestWhatLiesBesideThePoliciesHasNames(t *testing.T) {
+	r := Import([]File{
+		{"a", []byte(`{"id": "8E75AF29-0000-4372-a718-724b8a4620dc", "displayName": "Staff"}`)},
+		{"b", []byte(`{"value": [{"id": "1", "displayName": "Office"}, {"id": "2"}]}`)},
+		{"c", []byte(`[{"Id": "3", "DisplayName": "Keys"}]`)},
+	}, nil, Options{})
+	if want := map[string]string{"8e75af29-0000-4372-a718-724b8a4620dc": "Staff", "1": "Office", "3": "Keys"}; !reflect.DeepEqual(r.Others, want) {
+		t.Errorf("%v, want %v", r.Others, want)
+	}
+	if len(r.Errors) != 3 || len(r.Verdicts) != 0 {
+		t.Errorf("%+v", r)
 	}
 }
 

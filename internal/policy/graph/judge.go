@@ -84,9 +84,10 @@ func (j *judge) policy(v *value) {
 	if j.p.Name = o.text("displayName"); strings.TrimSpace(j.p.Name) == "" {
 		j.refuseUnknown("displayName", "missing")
 	}
-	j.p.State = fold([]policy.State{policy.Enabled, policy.Disabled, policy.ReportOnly}, o.text("state"))
+	state := o.text("state")
+	j.p.State = fold([]policy.State{policy.Enabled, policy.Disabled, policy.ReportOnly}, state)
 	if j.p.State == "" {
-		j.refuseUnknown("state", or(o.text("state"), "missing"))
+		j.refuseUnknown("state", or(state, "missing"))
 	}
 	j.conditions(o.object("conditions"))
 	j.grant(o.object("grantControls"))

@@ -207,6 +207,28 @@ func TestStrengthsOfTheirOwn(t *testing.T) {
 	}
 }
 
+// TestABuiltInStrengthWithoutItsID is as tools write it that take all ids out.
+func TestABuiltInStrengthWithoutItsID(t *testing.T) {
+	const form = `{"displayName": "NAME", "policyType": "TYPE", "requirementsSatisfied": "mfa", "allowedCombinations": ["password,sms"], "combinationConfigurations": MORE}`
+	for _, test := range []struct{ name, kind, more, want, parts string }{
+		{"Phishing-resistant MFA", "builtIn", "[]", policy.PhishingResistantStrength, ""},
+		{"passwordless mfa", "builtin", "null", policy.PasswordlessStrength, ""},
+		{"Multifactor authentication", "builtIn", "[]", policy.MFAStrength, ""},
+		{"Phishing-resistant MFA", "builtIn", `[{"allowedAAGUIDs": ["x"]}]`, "", "grantControls.authenticationStrength.combinationConfigurations[0]"},
+		{"Phishing-resistant MFA", "custom", "[]", "", "grantControls.authenticationStrength.displayName: Phishing-resistant MFA is built in, and this is another one"},
+		{"Something newer", "builtIn", "[]", "", "grantControls.authenticationStrength.policyType: builtIn"},
+	} {
+		strength := strings.NewReplacer("NAME", test.name, "TYPE", test.kind, "MORE", test.more).Replace(form)
+		v, r := judged(t, change(t, "grantControls.authenticationStrength", strength), nil, Options{})
+		if got := strings.Join(v.Parts, ", "); got != test.parts {
+			t.Errorf("%s: parts %q, want %q", strength, got, test.parts)
+		}
+		if test.parts == "" && (len(r.Policies) != 1 || r.Policies[0].Grant.Strength != test.want || len(r.Strengths) != 0) {
+			t.Errorf("%s: %+v", strength, r)
+		}
+	}
+}
+
 // FuzzImport holds that whatever is loaded can be written, and comes back equal.
 func FuzzImport(f *testing.F) {
 	f.Add([]byte(whole))

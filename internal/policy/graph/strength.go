@@ -58,7 +58,13 @@ func (j *judge) authStrength(v *value) string {
 	combinations := o.texts("allowedCombinations")
 	configurations := o.objects("combinationConfigurations")
 	o.rest()
-	if name, ok := strengths[strings.ToLower(id)]; ok {
+	name, known := strengths[strings.ToLower(id)]
+	if id == "" && strings.EqualFold(policyType, "builtIn") {
+		// Some tools leave ids out. What is built in is called the same in every tenant.
+		name = fold([]string{policy.MFAStrength, policy.PasswordlessStrength, policy.PhishingResistantStrength}, displayName)
+		known = name != ""
+	}
+	if known {
 		for _, c := range configurations { // what is built in has none
 			if !c.empty() {
 				j.refuse(c.path, "")
@@ -73,7 +79,7 @@ func (j *judge) authStrength(v *value) string {
 	if _, mapped := j.mapped(id); id != "" && (mapped || len(combinations) == 0 && displayName == "") {
 		return j.name(AuthStrength, strengthPath+".id", id) // the operator says which it is here
 	}
-	name := displayName
+	name = displayName
 	if id == "" {
 		name = j.name(AuthStrength, strengthPath+".displayName", displayName)
 	}
