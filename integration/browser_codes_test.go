@@ -91,5 +91,40 @@ func TestEveryPageOfCodesCanBeUsedByEverybody(t *testing.T) {
 		look.look("codes-mail-wrong", say("notmail"))
 		tab.Fill("to", person.mail).Click(say("send")).Want(say("sent"))
 		tab.Fill("code", mails.Code(t, person.mail)).Click(say("confirm")).Want(say("account"))
+		if person.lang != "en" {
+			continue
+		}
+
+		t.Log("the mail proves that she may remove the phone, and is then what she signs in with")
+		remove := func(what string) {
+			t.Helper()
+			lab.Eval[bool](tab, `(() => { [...document.querySelectorAll(".list li")].find(e => e.textContent.includes("`+what+`")).querySelector("button.danger").click(); return true })()`)
+		}
+		prove := func(to string, code func() string) {
+			t.Helper()
+			p.Command("user", "unlock", person.user) // the pace too
+			tab.Click(to).Want("is on its way to").Fill("code", code()).Click("Continue").Want("You can make one change")
+		}
+		remove(person.shown)
+		tab.Want("confirm once more").Want("Use a code in a text message") // what she has just used comes first
+		prove("Send a code to b••••@example.com", func() string { return mails.Code(t, person.mail) })
+		remove(person.shown)
+		tab.Want("It was removed.").Want("This is your only second step")
+		tab.ForgetCookies()
+		p.Command("user", "unlock", person.user)
+		signIn("/a?b=c")
+		tab.Want("sent to you in a mail").Click("Send a code to b••••@example.com").Want("is on its way to").Fill("code", mails.Code(t, person.mail)).Click("Continue")
+		landed(t, tab, "/a?b=c")
+
+		t.Log("a phone that is only called, in place of the mail")
+		tab.Open(p.URL + "/_mfa/account").Click("Add another second step").Want("Set up phone calls").Click("Set up phone calls").Want("you are called, and hear a code")
+		p.Command("user", "unlock", person.user)
+		tab.Fill("to", person.number).Click("Call me").Want("You are being called").Fill("code", g.Code(t, person.number)).Click("Confirm").Want("Phone: calls")
+		remove("b••••@example.com")
+		tab.Want("confirm once more").Want("A voice reads out")
+		p.Command("user", "unlock", person.user)
+		tab.Click("Call "+person.shown).Want("You are being called").Fill("code", g.Code(t, person.number)).Click("Continue").Want("You can make one change")
+		remove("b••••@example.com")
+		tab.Want("It was removed.").Want("This is your only second step")
 	}
 }

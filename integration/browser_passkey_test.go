@@ -173,6 +173,8 @@ func TestStepUpFromACodeToAPasskey(t *testing.T) {
 		t.Errorf("%d factors can be removed, want the app alone:\n%s", n, tab)
 	}
 
+	tab.Click("Remove").Want("It was removed.").Want("This is your only second step") // paid with the sign-in of just now
+
 	// Who has nothing is offered nothing weaker. He comes from the wiki, signed in a while ago.
 	other := chromium.Profile(t, "en")
 	other.Accept("/favicon.ico")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -177,6 +178,22 @@ func TestAGatewayThatFails(t *testing.T) {
 		page = page.Submit("send")
 		return page, time.Since(began)
 	}
+	// attempts are those that have come to an end.
+	attempts := func() (n int) {
+		t.Helper()
+		_, metrics := p.API("GET", "/metrics", nil)
+		for line := range strings.Lines(metrics) {
+			if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && strings.HasPrefix(name, "caddy_mfa_messages_total{") {
+				k, err := strconv.Atoi(value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n += k
+			}
+		}
+		return n
+	}
+	var total [2]int
 	for _, tc := range []struct {
 		what          string
 		first, second func(*lab.Gateway)
@@ -206,12 +223,17 @@ func TestAGatewayThatFails(t *testing.T) {
 		if !page.Has("Gebeld worden") {
 			t.Errorf("%s: there is no other way: %s", tc.what, page)
 		}
-		time.Sleep(5 * time.Second) // until what is under way has ended
+		total[0], total[1] = total[0]+tc.requests[0], total[1]+tc.requests[1]
+		lab.Eventually(t, 10*time.Second, tc.what+": the end of what is under way", func() bool { return attempts() == total[0]+total[1] })
 		if got := [2]int{len(first.Sent()) - before[0], len(second.Sent()) - before[1]}; got != tc.requests {
 			t.Errorf("%s: %v requests, want %v", tc.what, got, tc.requests)
 		}
 		// The pace is hers: it is taken back so that the next case needs no waiting.
 		p.Command("user", "unlock", "alice")
+	}
+	// Nor has anything come later.
+	if got := [2]int{len(first.Sent()), len(second.Sent())}; got != total || attempts() != total[0]+total[1] {
+		t.Errorf("%v requests in all, want %v", got, total)
 	}
 }
 

@@ -1,6 +1,7 @@
 package webauthn
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -21,6 +22,7 @@ const (
 	be = 0x08
 	bs = 0x10
 	at = 0x40
+	ed = 0x80
 )
 
 // token is an authenticator and the browser that it is plugged into, in software: ES256 alone. What it does wrong is said in its
@@ -40,16 +42,20 @@ type token struct {
 	client      map[string]any // more of client data
 	challenge   string         // in place of the one that was asked; empty: that
 	badSign     bool
+	otherClient bool   // what is signed is over other client data
+	kind        string // of the credential; empty: public-key
+	extensions  bool   // says more than it was asked for, to browser and server
+	behind      []byte // stands behind authenticator data
 	badRawID    bool
 	otherHandle []byte
 	noHandle    bool
-	attested    string // format; empty: none
-	aaguid      []byte // empty: zeros
-	rawClient   []byte // in place of client data
-	rawObject   []byte // in place of the attestation object
-	drop        string // a part of the response
-	noKey       bool   // no attested credential data
-	short       bool   // authenticator data is cut short
+	attested    string                     // format; empty: none
+	aaguid      []byte                     // empty: zeros
+	mangle      func(client []byte) []byte // what becomes of client data; nil: nothing
+	rawObject   []byte                     // in place of the attestation object
+	drop        string                     // a part of the response
+	noKey       bool                       // no attested credential data
+	short       bool                       // authenticator data is cut short
 
 	x5c     [][]byte          // certificates of an attestation; nil: the passkey signs it itself
 	signer  *ecdsa.PrivateKey // of the attestation; nil: the passkey
@@ -98,8 +104,8 @@ func (k *token) clientData(typ, challenge string) []byte {
 	for name, value := range k.client {
 		data[name] = value
 	}
-	if k.rawClient != nil {
-		return k.rawClient
+	if k.mangle != nil {
+		return k.mangle(k.json(data))
 	}
 	return k.json(data)
 }
@@ -108,6 +114,9 @@ func (k *token) authenticatorData(flags byte) []byte {
 	hash := sha256.Sum256([]byte(k.rpID))
 	if k.short {
 		return hash[:]
+	}
+	if k.extensions {
+		flags |= ed
 	}
 	return binary.BigEndian.AppendUint32(append(hash[:], flags), k.counter)
 }
@@ -171,6 +180,7 @@ func (k *token) create(options []byte) string {
 	if k.noKey {
 		auth = k.authenticatorData(k.flags)
 	}
+	auth = k.end(auth)
 	client := k.clientData("webauthn.create", q.Challenge)
 	object := map[string]any{"fmt": "none", "attStmt": map[string]any{}, "authData": auth}
 	if k.attested != "" {
@@ -192,8 +202,20 @@ func (k *token) create(options []byte) string {
 	return k.answer(map[string]any{"clientDataJSON": b64(client), "attestationObject": b64(raw), "transports": []string{"internal", "hybrid"}})
 }
 
+// end appends what stands behind the rest of authenticator data.
+func (k *token) end(auth []byte) []byte {
+	k.t.Helper()
+	if k.extensions {
+		auth = append(auth, k.encode(map[string]any{"credProtect": 2})...)
+	}
+	return append(auth, k.behind...)
+}
+
 func (k *token) sign(auth, client []byte) []byte {
 	k.t.Helper()
+	if k.otherClient {
+		client = append([]byte(" "), client...)
+	}
 	hash := sha256.Sum256(client)
 	digest := sha256.Sum256(append(append([]byte(nil), auth...), hash[:]...))
 	signature, err := k.key.Sign(rand.Reader, digest[:], crypto.SHA256)
@@ -210,7 +232,7 @@ func (k *token) sign(auth, client []byte) []byte {
 func (k *token) get(options []byte) string {
 	k.t.Helper()
 	q := k.read(options)
-	auth := k.authenticatorData(k.flags)
+	auth := k.end(k.authenticatorData(k.flags))
 	client := k.clientData("webauthn.get", q.Challenge)
 	response := map[string]any{"clientDataJSON": b64(client), "authenticatorData": b64(auth), "signature": b64(k.sign(auth, client)), "userHandle": b64(k.handle)}
 	if k.otherHandle != nil {
@@ -228,7 +250,11 @@ func (k *token) answer(response map[string]any) string {
 	if k.badRawID {
 		raw = []byte("another")
 	}
+	results := map[string]any{}
+	if k.extensions {
+		results["credProps"], results["appid"], results["made up"] = map[string]any{"rk": true}, true, []int{1}
+	}
 	return string(k.json(map[string]any{
-		"id": b64(k.id), "rawId": b64(raw), "type": "public-key", "authenticatorAttachment": "platform", "clientExtensionResults": map[string]any{}, "response": response,
+		"id": b64(k.id), "rawId": b64(raw), "type": cmp.Or(k.kind, "public-key"), "authenticatorAttachment": "platform", "clientExtensionResults": results, "response": response,
 	}))
 }

@@ -1,6 +1,7 @@
 package webauthn
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -77,14 +78,17 @@ func TestDiscoveryRefuses(t *testing.T) {
 		change func(*token)
 		words  string
 	}{
-		"step 3, a registration in its place":   {func(k *token) { k.drop = "signature" }, ""},
-		"step 6, without a user handle":         {func(k *token) { k.noHandle = true }, "blank User Handle"},
-		"step 6, an empty user handle":          {func(k *token) { k.otherHandle = []byte{} }, "blank User Handle"},
-		"step 6, of another user":               {func(k *token) { k.otherHandle = make([]byte, handleSize) }, "somebody else"},
-		"step 6, a passkey that nobody has":     {func(k *token) { k.id = []byte("somebody else's") }, "Unable to find"},
-		"step 7, authenticator data cut short":  {func(k *token) { k.short = true }, ""},
-		"step 8, client data that is not UTF-8": {func(k *token) { k.rawClient = []byte("{\"type\":\"webauthn.get\xff\"}") }, ""},
-		"step 9, client data that is not JSON":  {func(k *token) { k.rawClient = []byte("x") }, ""},
+		"step 3, a registration in its place":  {func(k *token) { k.drop = "signature" }, "not provided"},
+		"step 6, without a user handle":        {func(k *token) { k.noHandle = true }, "blank User Handle"},
+		"step 6, an empty user handle":         {func(k *token) { k.otherHandle = []byte{} }, "blank User Handle"},
+		"step 6, of another user":              {func(k *token) { k.otherHandle = make([]byte, handleSize) }, "somebody else"},
+		"step 6, a passkey that nobody has":    {func(k *token) { k.id = []byte("somebody else's") }, "Unable to find"},
+		"step 7, authenticator data cut short": {func(k *token) { k.short = true }, "too short"},
+		"step 8, client data that is not UTF-8": {func(k *token) {
+			k.mangle = func(c []byte) []byte { return bytes.Replace(c, []byte("webauthn."), []byte("webauthn.\xff"), 1) }
+		}, "ceremony type"},
+		"step 9, client data that is not JSON":  {func(k *token) { k.mangle = func(c []byte) []byte { return append(c, '}') } }, "after top-level value"},
+		"step 20, other client data was signed": {func(k *token) { k.otherClient = true }, "sign"},
 		"step 10, the type of a registration":   {func(k *token) { k.typ = "webauthn.create" }, "ceremony type"},
 		"step 10, a payment":                    {func(k *token) { k.typ = "payment.get" }, "ceremony type"},
 		"step 11, another challenge":            {func(k *token) { k.challenge = b64([]byte("0123456789abcdef0123456789abcdef")) }, "challenge"},
@@ -97,13 +101,14 @@ func TestDiscoveryRefuses(t *testing.T) {
 		"step 13, in a frame of another site":   {func(k *token) { k.client = map[string]any{"crossOrigin": true} }, "cross origin"},
 		"step 14, below another top":            {func(k *token) { k.client = map[string]any{"topOrigin": "https://evil.example"} }, "topOrigin"},
 		"step 15, of another relying party":     {func(k *token) { k.rpID = "example.com" }, "RP"},
+		"step 15, of an AppID of U2F":           {func(k *token) { k.rpID, k.extensions = "https://hr.example.com", true }, "RP"},
 		"step 16, nobody was there":             {func(k *token) { k.flags &^= up }, "presence"},
 		"step 17, the user was not verified":    {func(k *token) { k.flags &^= uv }, "verif"},
 		"step 18, backed up and can't be":       {func(k *token) { k.flags = up | uv | bs }, "Backup"},
 		"step 19, can be backed up all at once": {func(k *token) { k.flags = up | uv }, "Backup"},
 		"step 21, a signature that is wrong":    {func(k *token) { k.badSign = true }, "sign"},
 		"step 21, another key":                  {func(k *token) { k.key = newToken(k.t).key }, "sign"},
-		"two ids":                               {func(k *token) { k.badRawID = true }, ""},
+		"two ids":                               {func(k *token) { k.badRawID = true }, "does not match"},
 	} {
 		t.Run(reason, func(t *testing.T) {
 			f := Factor{}

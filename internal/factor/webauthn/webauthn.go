@@ -106,6 +106,8 @@ func (f Factor) relyingParty(rpID, origin string) (*webauthn.WebAuthn, error) {
 			ResidentKey: protocol.ResidentKeyRequirementPreferred, UserVerification: protocol.VerificationRequired,
 		},
 		Timeouts: webauthn.TimeoutsConfig{Login: patience, Registration: patience},
+		// Some passkey managers say more than they were asked. Nothing of it is used.
+		ExtensionsUnsolicitedOutputPolicy: protocol.UnsolicitedOutputPolicyIgnore,
 	})
 }
 
@@ -261,11 +263,18 @@ func wrong(format string, args ...any) error {
 
 // refused is what the library finds wrong. It is for the log: what it says may hold words of whoever answered.
 func refused(err error) error {
-	var e *protocol.Error
-	if errors.As(err, &e) {
-		return wrong("%.300s", e.Details+": "+e.DevInfo)
+	var words []string
+	for err != nil {
+		e, ok := err.(*protocol.Error)
+		if !ok {
+			words = append(words, err.Error())
+			break
+		}
+		words = append(words, e.Details, e.DevInfo)
+		err = e.Err
 	}
-	return wrong("%.200s", err)
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
+	return wrong("%.300s", strings.Join(words, ": "))
 }
 
 // FinishRegistration follows WebAuthn Level 3, section 7.1.

@@ -1,6 +1,7 @@
 package webauthn
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -93,6 +94,7 @@ func TestAPasskeySignsIn(t *testing.T) {
 		"one that counts":          func(k *token) { k.flags, k.counter = up|uv, 7 },
 		"without a user handle":    func(k *token) { k.noHandle = true },
 		"a port in its origin":     func(*token) {},
+		"more than was asked for":  func(k *token) { k.extensions = true },
 		"one that attests itself":  func(k *token) { k.attested = "packed" },
 		"the flag of backup moves": func(k *token) { k.flags = up | uv | be },
 	} {
@@ -154,16 +156,21 @@ func TestRegistrationRefuses(t *testing.T) {
 		"step 15, nobody was there":             {func(k *token) { k.flags = uv | be }, "presence"},
 		"step 16, the user was not verified":    {func(k *token) { k.flags = up | be }, "verif"},
 		"step 17, backed up and can't be":       {func(k *token) { k.flags = up | uv | bs }, "Backup"},
-		"step 20, a kind of key not asked for":  {func(k *token) { k.alg = -47 }, ""},
-		"step 22, an attestation that is wrong": {func(k *token) { k.attested, k.badSign = "packed", true }, ""},
-		"step 21, a format that nobody knows":   {func(k *token) { k.attested = "mine" }, ""},
-		"step 25, an id that is too long":       {func(k *token) { k.id = make([]byte, 1024) }, ""},
-		"two ids":                               {func(k *token) { k.badRawID = true }, ""},
-		"step 3, an assertion in its place":     {func(k *token) { k.drop = "attestationObject" }, ""},
-		"step 5, client data that is not UTF-8": {func(k *token) { k.rawClient = []byte("{\"type\":\"webauthn.create\xff\"}") }, ""},
-		"step 6, client data that is not JSON":  {func(k *token) { k.rawClient = []byte("x") }, ""},
-		"step 13, an object that is not CBOR":   {func(k *token) { k.rawObject = []byte("x") }, ""},
-		"step 13, without an attested key":      {func(k *token) { k.noKey = true }, ""},
+		"step 20, a kind of key not asked for":  {func(k *token) { k.alg = -47 }, "algorithm not supported"},
+		"step 22, an attestation that is wrong": {func(k *token) { k.attested, k.badSign = "packed", true }, "verify signature"},
+		"step 21, a format that nobody knows":   {func(k *token) { k.attested = "mine" }, "mine is unsupported"},
+		"step 25, an id that is too long":       {func(k *token) { k.id = make([]byte, 1024) }, "attestation response"},
+		"two ids":                               {func(k *token) { k.badRawID = true }, "does not match"},
+		"step 3, an assertion in its place":     {func(k *token) { k.drop = "attestationObject" }, "attestation response"},
+		"step 5, client data that is not UTF-8": {func(k *token) {
+			k.mangle = func(c []byte) []byte { return bytes.Replace(c, []byte("webauthn."), []byte("webauthn.\xff"), 1) }
+		}, "ceremony type"},
+		"step 6, client data that is not JSON":  {func(k *token) { k.mangle = func(c []byte) []byte { return append(c, '}') } }, "attestation response"},
+		"no kind of credential that there is":   {func(k *token) { k.kind = "password" }, "public-key"},
+		"step 12, other client data was signed": {func(k *token) { k.attested, k.otherClient = "packed", true }, "verify signature"},
+		"step 13, something behind the key":     {func(k *token) { k.behind = []byte("more") }, "attestation response"},
+		"step 13, an object that is not CBOR":   {func(k *token) { k.rawObject = []byte("x") }, "attestation response"},
+		"step 13, without an attested key":      {func(k *token) { k.noKey = true }, "attestation response"},
 	} {
 		t.Run(reason, func(t *testing.T) {
 			f := Factor{}
@@ -210,7 +217,7 @@ func TestVerificationRefuses(t *testing.T) {
 		change func(*token)
 		words  string
 	}{
-		"step 5, a passkey that nobody has":     {func(k *token) { k.id = []byte("somebody else's") }, ""},
+		"step 5, a passkey that nobody has":     {func(k *token) { k.id = []byte("somebody else's") }, "not owned by"},
 		"step 6, of another user":               {func(k *token) { k.otherHandle = make([]byte, handleSize) }, "User handle"},
 		"step 10, the type of a registration":   {func(k *token) { k.typ = "webauthn.create" }, "ceremony type"},
 		"step 11, another challenge":            {func(k *token) { k.challenge = b64([]byte("0123456789abcdef0123456789abcdef")) }, "challenge"},
@@ -222,17 +229,23 @@ func TestVerificationRefuses(t *testing.T) {
 		"step 13, in a frame of another site":   {func(k *token) { k.client = map[string]any{"crossOrigin": true} }, "cross origin"},
 		"step 14, below another top":            {func(k *token) { k.client = map[string]any{"topOrigin": "https://evil.example"} }, "topOrigin"},
 		"step 15, of another relying party":     {func(k *token) { k.rpID = "example.com" }, "RP"},
+		"step 15, of an AppID of U2F":           {func(k *token) { k.rpID, k.extensions = "https://hr.example.com", true }, "RP"},
 		"step 16, nobody was there":             {func(k *token) { k.flags &^= up }, "presence"},
 		"step 17, the user was not verified":    {func(k *token) { k.flags &^= uv }, "verif"},
 		"step 18, backed up and can't be":       {func(k *token) { k.flags = up | uv | bs }, "Backup"},
 		"step 19, can be backed up all at once": {func(k *token) { k.flags = up | uv }, "Backup"},
 		"step 21, a signature that is wrong":    {func(k *token) { k.badSign = true }, "sign"},
 		"step 21, another key":                  {func(k *token) { k.key = newToken(k.t).key }, "sign"},
-		"two ids":                               {func(k *token) { k.badRawID = true }, ""},
-		"step 3, a registration in its place":   {func(k *token) { k.drop = "signature" }, ""},
-		"step 8, client data that is not UTF-8": {func(k *token) { k.rawClient = []byte("{\"type\":\"webauthn.get\xff\"}") }, ""},
-		"step 9, client data that is not JSON":  {func(k *token) { k.rawClient = []byte("x") }, ""},
-		"step 7, authenticator data cut short":  {func(k *token) { k.short = true }, ""},
+		"two ids":                               {func(k *token) { k.badRawID = true }, "does not match"},
+		"step 3, a registration in its place":   {func(k *token) { k.drop = "signature" }, "not provided"},
+		"step 8, client data that is not UTF-8": {func(k *token) {
+			k.mangle = func(c []byte) []byte { return bytes.Replace(c, []byte("webauthn."), []byte("webauthn.\xff"), 1) }
+		}, "ceremony type"},
+		"step 9, client data that is not JSON":  {func(k *token) { k.mangle = func(c []byte) []byte { return append(c, '}') } }, "after top-level value"},
+		"no kind of credential that there is":   {func(k *token) { k.kind = "password" }, "bad type"},
+		"step 20, other client data was signed": {func(k *token) { k.otherClient = true }, "sign"},
+		"step 7, something behind the data":     {func(k *token) { k.behind = []byte("more") }, "credential flag not set"},
+		"step 7, authenticator data cut short":  {func(k *token) { k.short = true }, "too short"},
 	} {
 		t.Run(reason, func(t *testing.T) {
 			f := Factor{}
