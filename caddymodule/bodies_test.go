@@ -28,6 +28,9 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go/http3"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/clocktest"
+	"github.com/caddy-mfa/caddy-mfa/internal/porttest"
 )
 
 // uploads is an application that says what has reached it of a body.
@@ -65,12 +68,7 @@ func newUploads(t *testing.T, block string) *uploads {
 			t.Fatal(err)
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close() // for Caddy
+	port := porttest.Free(t)
 	u.host = fmt.Sprintf("localhost:%d", port)
 	site := fmt.Sprintf("https://%s {\nbind 127.0.0.1\ntls %s/cert.pem %[2]s/key.pem\nmfa app {\n%s\n}\nreverse_proxy %s {\nflush_interval -1\n}\n}", u.host, dir, block, up.Listener.Addr())
 	if err := start(t, "", "", site); err != nil {
@@ -89,7 +87,7 @@ func newUploads(t *testing.T, block string) *uploads {
 	var one, two http.Protocols
 	one.SetHTTP1(true)
 	two.SetHTTP2(true)
-	h1 := &http.Transport{TLSClientConfig: trust.Clone(), Protocols: &one, DialContext: dial, ExpectContinueTimeout: 10 * time.Second, DisableCompression: true}
+	h1 := &http.Transport{TLSClientConfig: trust.Clone(), Protocols: &one, DialContext: dial, ExpectContinueTimeout: time.Minute, DisableCompression: true}
 	h2 := &http.Transport{TLSClientConfig: trust.Clone(), Protocols: &two, DialContext: dial, DisableCompression: true}
 	h3 := &http3.Transport{TLSClientConfig: trust.Clone(), DisableCompression: true}
 	t.Cleanup(func() {
@@ -254,7 +252,7 @@ func TestWhatIsNotLookedAtStreams(t *testing.T) {
 			if _, err := out.Write(bytes.Repeat([]byte("1"), c.first)); err != nil {
 				t.Fatal(err)
 			}
-			timeout := time.After(10 * time.Second)
+			timeout := time.After(time.Minute)
 			for n := 0; n < c.first; {
 				select {
 				case piece := <-arrives:
@@ -322,7 +320,7 @@ func TestLeaveToSendIsGivenWhenItIsNeeded(t *testing.T) {
 		}
 		r.Header.Set("Content-Type", mediaType)
 		r.Header.Set("Expect", "100-continue")
-		begin := time.Now()
+		elapsed := clocktest.Running(t)
 		resp, err := u.clients["HTTP/1.1"].Do(r)
 		if err != nil {
 			t.Fatal(err)
@@ -330,7 +328,7 @@ func TestLeaveToSendIsGivenWhenItIsNeeded(t *testing.T) {
 		got, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		sum := sha256.Sum256([]byte("12345"))
-		if took := time.Since(begin); err != nil || !strings.HasPrefix(string(got), hex.EncodeToString(sum[:])) || took > 5*time.Second {
+		if took := elapsed(); err != nil || !strings.HasPrefix(string(got), hex.EncodeToString(sum[:])) || took > 5*time.Second {
 			t.Errorf("%s: %s, %v, after %v", mediaType, got, err, took)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/admin"
+	"github.com/caddy-mfa/caddy-mfa/internal/clocktest"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 )
 
@@ -260,13 +261,8 @@ func TestAStateIsFeltByAnOpenConnection(t *testing.T) {
 		t.Fatalf("not let in: %v", err)
 	}
 	c.run("", "state", "alice", "enforced")
-	select {
-	case err := <-ended:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(time.Second):
-		t.Fatal("still open a second later")
+	if err, ok := clocktest.Await(t, time.Second, ended); !ok || err != nil {
+		t.Fatalf("within a second: ended %v, %v", ok, err)
 	}
 	// The session is asked for the rest.
 	again := navigation("GET", "/events", nil)

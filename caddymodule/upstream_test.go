@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -24,6 +23,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/machinekey"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
+	"github.com/caddy-mfa/caddy-mfa/internal/porttest"
 )
 
 // application is one behind caddy-mfa that is reached over a real connection.
@@ -45,12 +45,7 @@ func newApplication(t testing.TB, block string) *application {
 		}
 	}))
 	t.Cleanup(up.Close)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close() // for Caddy
+	port := porttest.Free(t)
 	a.url = fmt.Sprintf("http://localhost:%d", port)
 	if err := start(t, "", "", a.url+" {\nbind 127.0.0.1\nmfa app {\n"+block+"\n}\nreverse_proxy "+up.Listener.Addr().String()+"\n}"); err != nil {
 		t.Fatal(err)

@@ -101,7 +101,7 @@ func TestAttackARememberedBrowserOnTwoNodes(t *testing.T) {
 	b.Post("/_mfa/signout", url.Values{})
 	good("signed out", true)
 	resting.Get("/_mfa/account").Submit("everywhere").Want("on every other device")
-	lab.Eventually(t, time.Second, "every session ends", func() bool { return !resting.SignedIn() })
+	two.Within(t, time.Now(), time.Second, "every session ends", func() bool { return !resting.SignedIn() })
 	good("signed out everywhere", false)
 
 	t.Log("one that is forgotten ends what rests on it, on the other node too")
@@ -112,7 +112,7 @@ func TestAttackARememberedBrowserOnTwoNodes(t *testing.T) {
 		t.Fatal("it does not get in")
 	}
 	b.Get("/_mfa/account").Submit("forget").Want("asked for the second step again")
-	lab.Eventually(t, time.Second, "the session is asked for a code", func() bool { return !resting.SignedIn() })
+	two.Within(t, time.Now(), time.Second, "the session is asked for a code", func() bool { return !resting.SignedIn() })
 	good("forgotten", false)
 
 	t.Log("a block, a reset, the administrator's sign-out, the state, another factor")
@@ -294,7 +294,7 @@ func TestAccountNamesAndActivity(t *testing.T) {
 		t.Fatal("what is not hers was reported")
 	}
 	b.Get("/_mfa/account").Submit("report").Want("Now change your password")
-	lab.Eventually(t, time.Second, "every session has ended", func() bool { return !b.SignedIn() && !remembered.SignedIn() })
+	p.Within(t, time.Now(), time.Second, "every session has ended", func() bool { return !b.SignedIn() && !remembered.SignedIn() })
 	if _, page := comesBack(t, p, "alice", remembered.Cookie(rememberedCookie)); !page.Has(ownCode) {
 		t.Errorf("a remembered browser is left: %s", page)
 	}

@@ -112,7 +112,7 @@ func TestAttackAFloodOfSignIns(t *testing.T) {
 	defer client.CloseIdleConnections()
 	stop, done := make(chan struct{}), make(chan struct{})
 	var slowest time.Duration
-	served := 0
+	served, tooSlow := 0, 0
 	go func() {
 		defer close(done)
 		for {
@@ -126,7 +126,10 @@ func TestAttackAFloodOfSignIns(t *testing.T) {
 				t.Error("a signed-in request is not served")
 				return
 			}
-			slowest = max(slowest, time.Since(begin))
+			took := time.Since(begin)
+			if slowest = max(slowest, took); took > p.Allowed(begin, 5*time.Second) {
+				tooSlow++
+			}
 			served++
 		}
 	}()
@@ -167,8 +170,8 @@ func TestAttackAFloodOfSignIns(t *testing.T) {
 	if refused.Load() == 0 || judged.Load() == 0 {
 		t.Errorf("%d are refused, %d judged", refused.Load(), judged.Load())
 	}
-	if served < 10 || slowest > 5*time.Second {
-		t.Errorf("%d signed-in requests were served, the slowest in %v", served, slowest)
+	if served < 10 || tooSlow > 0 {
+		t.Errorf("%d signed-in requests were served, the slowest in %v, %d of them too slowly", served, slowest, tooSlow)
 	}
 	// Whom the flood refused can come again: nothing was counted against them that was not judged.
 	lab.NewBrowser(t, p.URL).Password("/", "bob", lab.Password).WantStatus(http.StatusOK)
@@ -190,7 +193,7 @@ func TestAttackSlowAndHugeForms(t *testing.T) {
 	begin := time.Now()
 	b := lab.NewBrowser(t, p.URL)
 	b.Register("alice")
-	if d := time.Since(begin); d > 10*time.Second {
+	if d := time.Since(begin); d > p.Allowed(begin, 10*time.Second) {
 		t.Errorf("while others send slowly, signing in takes %v", d)
 	}
 	up.Forget()
@@ -218,7 +221,7 @@ func TestAttackSlowAndHugeForms(t *testing.T) {
 	} {
 		begin := time.Now()
 		p.Raw(t, request+"Connection: close\r\n\r\n")
-		if d := time.Since(begin); d > 5*time.Second {
+		if d := time.Since(begin); d > p.Allowed(begin, 5*time.Second) {
 			t.Errorf("%s takes %v", reason, d)
 		}
 	}

@@ -615,46 +615,49 @@ func handlers(fields map[string]bool, value any) {
 }
 
 var (
-	subcommand = regexp.MustCompile(`(?m)^  ([a-z-]+) +[A-Z]`)
-	flagName   = regexp.MustCompile(`(?m)^ +(?:-[a-z], )?(--[a-z-]+)`)
+	synopsis   = regexp.MustCompile(`(?m)^\\fBcaddy-mfa (mfa(?: [a-z][a-z-]*)*)`)
+	manualFlag = regexp.MustCompile(`(?m)^(?:\\fB-[a-z]\\fP, )?\\fB(--[a-z-]+)\\fP`)
 )
 
-// TestEveryCommandIsDocumented walks through the help texts.
+// TestEveryCommandIsDocumented reads the manual pages that the program makes of its help texts: one run tells of every command.
 func TestEveryCommandIsDocumented(t *testing.T) {
 	t.Parallel()
 	page := readPage(t, "../docs/commands.md")
+	dir := t.TempDir()
+	if out, err := exec.Command(lab.Binary(t), "manpage", "--directory", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "caddy-mfa-mfa*.8"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	commands := 0
-	var walk func(path ...string)
-	walk = func(path ...string) {
-		out, err := exec.Command(lab.Binary(t), append(path, "--help")...).Output()
-		if err != nil {
-			t.Fatalf("%s --help: %v", strings.Join(path, " "), err)
+	for _, file := range files {
+		manual, id := readPage(t, file), strings.TrimSuffix(filepath.Base(file), ".8")
+		m := synopsis.FindStringSubmatch(manual)
+		if m == nil || "caddy-mfa-"+strings.ReplaceAll(m[1], " ", "-") != id {
+			t.Errorf("the help of %s calls it by another name:\n%s", id, manual)
+			continue
 		}
-		help := string(out)
-		if !strings.Contains(help, "caddy-mfa "+strings.Join(path, " ")) {
-			t.Errorf("the help of %s calls the program by another name:\n%s", strings.Join(path, " "), help)
-		}
-		_, list, group := strings.Cut(help, "Available Commands:\n")
-		if group {
-			list, _, _ = strings.Cut(list, "\n\n")
-			for _, m := range subcommand.FindAllStringSubmatch(list+"\n", -1) {
-				walk(append(slices.Clone(path), m[1])...)
-			}
-			return
+		if strings.Contains(manual, `\fB`+id+"-") {
+			continue // a group, which names its commands
 		}
 		commands++
-		name := strings.Join(path, " ")
+		name := m[1]
 		if !strings.Contains(page, "\n## "+name+"\n") {
 			t.Errorf("docs/commands.md: the command %s is missing", name)
 		}
-		for _, m := range flagName.FindAllStringSubmatch(help, -1) {
+		flags := manualFlag.FindAllStringSubmatch(manual, -1)
+		if len(flags) == 0 {
+			t.Errorf("the help of %s names no option, not even --help:\n%s", name, manual)
+		}
+		for _, m := range flags {
 			if !strings.Contains(page, "`"+m[1]+"`") && !strings.Contains(page, "`"+m[1]+" ") && !strings.Contains(page, " "+m[1]+" ") {
 				t.Errorf("docs/commands.md: the option %s of %s is missing", m[1], name)
 			}
 		}
 	}
-	walk("mfa")
-	if commands < 5 {
+	if commands < 20 {
 		t.Fatalf("only %d commands were found", commands)
 	}
 }

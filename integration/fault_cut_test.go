@@ -189,9 +189,12 @@ func TestOpenConnectionsEndWithTheirSession(t *testing.T) {
 }
 
 func TestOpenConnectionsEndWhenTheSessionIsTooOld(t *testing.T) {
-	for _, c := range []struct{ reason, settings string }{
-		{"idle", "session {\nidle 2s\n}"},
-		{"absolute end", "session {\nidle 3s\nlifetime 3s\n}"},
+	for _, c := range []struct {
+		reason, settings string
+		lasts            time.Duration
+	}{
+		{"idle", "session {\nidle 5s\n}", 5 * time.Second},
+		{"absolute end", "session {\nidle 8s\nlifetime 8s\n}", 8 * time.Second},
 	} {
 		t.Run(c.reason, func(t *testing.T) {
 			t.Parallel()
@@ -203,11 +206,11 @@ func TestOpenConnectionsEndWhenTheSessionIsTooOld(t *testing.T) {
 			wantFlowing(t, all)
 			if c.reason == "absolute end" {
 				// Requests keep the session awake, and don't make it live longer.
-				for time.Since(begin) < 2*time.Second {
+				for time.Since(begin) < c.lasts-2*time.Second {
 					b.SignedIn()
 				}
 			}
-			wantCut(t, begin.Add(2*time.Second), all)
+			wantCut(t, begin.Add(c.lasts), all)
 			if b.SignedIn() {
 				t.Error("the session is still good")
 			}

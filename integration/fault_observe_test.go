@@ -80,12 +80,9 @@ func first(s string) string       { return head(s, 1) }
 func last(s string) string        { return tail(s, 1) }
 
 func TestSecretsStandNowhere(t *testing.T) {
+	t.Parallel()
 	up, server := lab.NewUpstream(t, nil), redistest.Start(t)
-	dir, err := os.MkdirTemp("", "mfa")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := lab.TempDir(t)
 	all := secrets{}
 	secret := "a secret of at least thirty-two bytes, for this test alone"
 	for name, text := range map[string]string{"secret": secret, "redis": server.Password()} {
@@ -206,6 +203,7 @@ func TestSecretsStandNowhere(t *testing.T) {
 }
 
 func TestMetricsSurviveReloadsAndNameNobody(t *testing.T) {
+	t.Parallel()
 	up := lab.NewUpstream(t, nil)
 	o := lab.Options{Servers: "metrics"}
 	p := lab.Start(t, up.Address, o)

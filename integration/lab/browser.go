@@ -48,7 +48,7 @@ func NewBrowser(t testing.TB, base string) *Browser {
 		t.Fatal(err)
 	}
 	return &Browser{t: t, base: u, Header: http.Header{}, client: &http.Client{
-		Jar: jar, Timeout: 30 * time.Second,
+		Jar: jar, Timeout: patience,
 		Transport: &http.Transport{DisableCompression: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			// "localhost" is ::1 first, where other tests may listen.
 			_, port, err := net.SplitHostPort(address)
@@ -297,16 +297,31 @@ func CodeAt(t testing.TB, key string, at time.Time) string {
 }
 
 // Code is a code of the person's app that has not been used. The server takes the codes of three steps at a time, each once; after
-// that it waits for the next.
+// that it waits for the next. Whoever sends it at once has time to.
 func (p *Person) Code(t testing.TB) string {
 	t.Helper()
+	return p.CodeFor(t, 8*time.Second)
+}
+
+// CodeFor is Code for what is sent later: the code is good for so long, which is at most a minute.
+func (p *Person) CodeFor(t testing.TB, lasting time.Duration) string {
+	t.Helper()
+	begin := time.Now()
 	for {
-		now := time.Now().Unix() / 30
-		if step := max(p.step+1, now-1); step <= now+1 {
+		now := time.Now()
+		step := max(p.step+1, now.Unix()/30-1)
+		// A code is taken from a step before its own until a step after it.
+		if now.Add(lasting).After(time.Unix((step+2)*30, 0)) {
+			step++
+		}
+		if step <= now.Unix()/30+1 {
 			p.step = step
+			if waited := now.Sub(begin); waited > time.Second {
+				t.Logf("waited %v for a new code of %s", waited.Round(time.Second), p.Name)
+			}
 			return CodeAt(t, p.Key, time.Unix(step*30, 0))
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 

@@ -29,8 +29,8 @@ type Chromium struct {
 	ctx context.Context
 }
 
-// browserTime is how long the browser may take for anything.
-const browserTime = 30 * time.Second
+// browserTime is how long the browser may take for anything, and a page for showing what is waited for.
+const browserTime = time.Minute
 
 // NewChromium starts a browser. It ends with the test. Every name below example.com leads to this machine. more are options of the
 // command line, in place of those that it has else.
@@ -40,6 +40,7 @@ func NewChromium(t testing.TB, more ...chromedp.ExecAllocatorOption) *Chromium {
 		chromedp.ExecPath("chromium"),
 		chromedp.Flag("host-resolver-rules", "MAP localhost 127.0.0.1, MAP *.example.com 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
 		chromedp.DisableGPU,
+		chromedp.WSURLReadTimeout(patience),
 	)
 	options = append(options, more...)
 	if os.Geteuid() == 0 {
@@ -191,6 +192,20 @@ func Eval[T any](tab *Tab, script string) T {
 	return run(tab, script, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
 }
 
+// read is Eval for a script that only reads: between two pages there is nothing to read, and so it is asked again.
+func read[T any](tab *Tab, script string) T {
+	tab.t.Helper()
+	for deadline := time.Now().Add(browserTime); ; time.Sleep(5 * time.Millisecond) {
+		value, err := try(tab, chromedp.Evaluate[T](script))
+		if err == nil {
+			return value
+		}
+		if time.Now().After(deadline) {
+			tab.t.Fatalf("%s: %v\n%s", script, err, tab)
+		}
+	}
+}
+
 // String is what the tab shows, for messages.
 func (tab *Tab) String() string {
 	text, err := try(tab, chromedp.Evaluate[string](`location.href + "\n" + document.title + "\n" + (document.body ? document.body.innerText : "")`))
@@ -222,13 +237,13 @@ func (tab *Tab) Scheme(scheme string) {
 // Path is path and query of the page.
 func (tab *Tab) Path() string {
 	tab.t.Helper()
-	return Eval[string](tab, `location.pathname + location.search`)
+	return read[string](tab, `location.pathname + location.search`)
 }
 
 // Title is the page's title.
 func (tab *Tab) Title() string {
 	tab.t.Helper()
-	return Eval[string](tab, `document.title`)
+	return read[string](tab, `document.title`)
 }
 
 // Want waits until a text can be seen on a page that has been loaded.
@@ -250,7 +265,7 @@ func (tab *Tab) Want(text string) *Tab {
 // Says tells whether a text can be seen on the page.
 func (tab *Tab) Says(text string) bool {
 	tab.t.Helper()
-	return Eval[bool](tab, fmt.Sprintf(`document.body.innerText.includes(%s)`, quote(text)))
+	return read[bool](tab, fmt.Sprintf(`document.body.innerText.includes(%s)`, quote(text)))
 }
 
 func quote(s string) string {
@@ -264,7 +279,7 @@ func quote(s string) string {
 // Focus names the element that has the focus: its id, or its text.
 func (tab *Tab) Focus() string {
 	tab.t.Helper()
-	return Eval[string](tab, `document.activeElement.id || document.activeElement.textContent.trim()`)
+	return read[string](tab, `document.activeElement.id || document.activeElement.textContent.trim()`)
 }
 
 // Fill writes into a field, which it finds by its id, as a person or a password manager does.
@@ -302,13 +317,15 @@ func (tab *Tab) press(key input.DispatchKeyEventParams) {
 	call(tab, input.DispatchKeyEvent, key)
 }
 
-// Click clicks on the button, link or summary with this text, which must be there to be seen.
+// Click clicks on the button, link or summary with this text, as soon as it is there to be seen.
 func (tab *Tab) Click(text string) *Tab {
 	tab.t.Helper()
-	at := Eval[struct {
+	type place struct {
 		X, Y  float64
 		Fault string
-	}](tab, fmt.Sprintf(`(() => {
+	}
+	script := fmt.Sprintf(`(() => {
+		if (document.readyState !== "complete") return { Fault: "the page is loading" };
 		const found = [...document.querySelectorAll("button, a, summary")].filter(e => e.textContent.trim() === %s && e.checkVisibility());
 		if (found.length !== 1) return { Fault: found.length + " of them" };
 		found[0].scrollIntoView({ block: "center", behavior: "instant" });
@@ -316,12 +333,18 @@ func (tab *Tab) Click(text string) *Tab {
 		const top = document.elementFromPoint(x, y);
 		if (!found[0].contains(top)) return { Fault: "something lies over it" };
 		return { X: x, Y: y };
-	})()`, quote(text)))
-	if at.Fault != "" {
-		tab.t.Fatalf("clicking on %q: %s\n%s", text, at.Fault, tab)
+	})()`, quote(text))
+	for deadline := time.Now().Add(browserTime); ; time.Sleep(5 * time.Millisecond) {
+		// While one page makes way for the next, there is none.
+		at, err := try(tab, chromedp.Evaluate[place](script))
+		if err == nil && at.Fault == "" {
+			run(tab, "clicking on "+text, chromedp.MouseClickXY(at.X, at.Y))
+			return tab
+		}
+		if time.Now().After(deadline) {
+			tab.t.Fatalf("clicking on %q: %v, %s\n%s", text, err, at.Fault, tab)
+		}
 	}
-	run(tab, "clicking on "+text, chromedp.MouseClickXY(at.X, at.Y))
-	return tab
 }
 
 // Back goes back one page, as the browser's button does.
@@ -424,7 +447,7 @@ func EvalInFrame[T any](tab *Tab, script string) T {
 // Port is the port in the page's address, with its colon.
 func (tab *Tab) Port() string {
 	tab.t.Helper()
-	return Eval[string](tab, `location.port && ":" + location.port`)
+	return read[string](tab, `location.port && ":" + location.port`)
 }
 
 // Authenticator is one that keeps passkeys and verifies its user, plugged into a tab.

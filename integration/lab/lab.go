@@ -20,6 +20,10 @@ import (
 	"time"
 )
 
+// A program with the race detector waits for a second when it ends, in case that a race is just being told of. Hundreds of programs are
+// started and ended here.
+func init() { os.Setenv("GORACE", "halt_on_error=1 exitcode=66 atexit_sleep_ms=20") }
+
 var binary = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("CADDY_MFA_BINARY"); path != "" {
 		return path, nil
@@ -61,28 +65,11 @@ type Proxy struct {
 	Admin  string // address of its admin endpoint, for commands
 	Config string // path of its Caddyfile
 
-	t    testing.TB
-	cmd  *exec.Cmd
-	done chan struct{}
-	log  *logFile
-}
-
-// logFile keeps what the server writes.
-type logFile struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logFile) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *logFile) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
+	t      testing.TB
+	cmd    *exec.Cmd
+	done   chan struct{}
+	log    string // path of what the server has written since it was started last
+	stalls *stalls
 }
 
 // Options change what Start starts.
@@ -126,18 +113,12 @@ var Users = strings.ReplaceAll(`
 // Start starts caddy-mfa in front of the upstream and waits until it serves. It ends with the test.
 func Start(t testing.TB, upstream string, o Options) *Proxy {
 	t.Helper()
-	p := &Proxy{t: t, Port: o.Port, Dir: o.Dir}
+	p := &Proxy{t: t, Port: o.Port, Dir: o.Dir, stalls: &stalls{}}
 	if p.Port == 0 {
 		p.Port = FreePort(t)
 	}
 	if p.Dir == "" {
-		// The path of a unix socket has room for about a hundred bytes, and a test's own directory may not fit.
-		dir, err := os.MkdirTemp("", "mfa")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		p.Dir = dir
+		p.Dir = TempDir(t)
 	}
 	p.URL = fmt.Sprintf("http://localhost:%d", p.Port)
 	p.Admin = "unix/" + filepath.Join(p.Dir, "admin.sock")
@@ -200,27 +181,41 @@ func (p *Proxy) Write(name, text string) {
 // Launch starts the server again after Kill or Stop.
 func (p *Proxy) Launch(mayFail bool) {
 	p.t.Helper()
-	p.log = &logFile{}
+	// The server writes to the file itself, so that what it had written before it answered is there when the answer is. The file is no
+	// part of what it keeps.
+	log, err := os.Create(filepath.Join(p.t.TempDir(), "log"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer log.Close()
+	p.log = log.Name()
 	p.cmd = exec.Command(Binary(p.t), "run", "--config", p.Config)
-	p.cmd.Env = append(os.Environ(), "HOME="+p.Dir, "XDG_DATA_HOME="+p.Dir+"/data", "XDG_CONFIG_HOME="+p.Dir+"/config", "GORACE=halt_on_error=1 exitcode=66")
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.Env = append(os.Environ(), "HOME="+p.Dir, "XDG_DATA_HOME="+p.Dir+"/data", "XDG_CONFIG_HOME="+p.Dir+"/config")
+	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	p.done = make(chan struct{})
+	done := make(chan struct{})
+	p.done = done
+	cmd := p.cmd
 	go func() {
-		p.cmd.Wait() // how it ended is seen in ProcessState
-		close(p.done)
+		cmd.Wait() // how it ended is seen in ProcessState
+		close(done)
 	}()
-	deadline := time.Now().Add(60 * time.Second)
+	p.stalls.mu.Lock()
+	p.stalls.pid = p.cmd.Process.Pid
+	p.stalls.mu.Unlock()
+	watched.Store(fmt.Sprint(p.Port), p.stalls)
+	go p.stalls.measure(done)
+	deadline := time.Now().Add(patience)
 	for {
 		select {
 		case <-p.done:
 			if mayFail {
 				return
 			}
-			p.t.Fatalf("caddy-mfa ended at start:\n%s", p.log)
+			p.t.Fatalf("caddy-mfa ended at start:\n%s", p.Log())
 		default:
 		}
 		if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.Port)); err == nil {
@@ -228,7 +223,7 @@ func (p *Proxy) Launch(mayFail bool) {
 			return
 		}
 		if time.Now().After(deadline) {
-			p.t.Fatalf("caddy-mfa does not serve:\n%s", p.log)
+			p.t.Fatalf("caddy-mfa does not serve:\n%s", p.Log())
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -248,7 +243,13 @@ func (p *Proxy) Running() bool {
 func (p *Proxy) Pid() int { return p.cmd.Process.Pid }
 
 // Log is what the server has written.
-func (p *Proxy) Log() string { return p.log.String() }
+func (p *Proxy) Log() string {
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		p.t.Error(err)
+	}
+	return string(text)
+}
 
 // Kill ends the server with SIGKILL.
 func (p *Proxy) Kill() {
@@ -262,10 +263,10 @@ func (p *Proxy) Stop() {
 		p.cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-p.done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			p.cmd.Process.Signal(syscall.SIGQUIT)
 			<-p.done
-			p.t.Errorf("caddy-mfa does not stop:\n%s", p.log)
+			p.t.Errorf("caddy-mfa does not stop:\n%s", tail(p.Log(), 20_000))
 		}
 	}
 	for _, bad := range []string{"DATA RACE", "panic:", "\"level\":\"panic\"", "aborting with incomplete response: panic"} {
@@ -309,7 +310,7 @@ func (p *Proxy) TryCommand(args ...string) (string, error) {
 }
 
 func (p *Proxy) run(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c := exec.CommandContext(ctx, Binary(p.t), args...)
 	var out, errs bytes.Buffer
@@ -352,26 +353,4 @@ func (p *Proxy) Events(event string) []map[string]any {
 		}
 	}
 	return events
-}
-
-// FreePort finds a port of 127.0.0.1 that nobody listens on.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// Eventually waits until ok says so.
-func Eventually(t testing.TB, within time.Duration, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(within); !ok(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", within, what)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 }

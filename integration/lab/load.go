@@ -87,7 +87,7 @@ func (l *Load) Stop() []Reply {
 }
 
 func send(transport http.RoundTripper, req *http.Request) Reply {
-	ctx, cancel := context.WithTimeout(req.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(req.Context(), patience)
 	defer cancel()
 	r := Reply{Request: req, Sent: time.Now()}
 	resp, err := transport.RoundTrip(req.WithContext(ctx))
@@ -210,6 +210,8 @@ type Stream struct {
 	at    time.Time // when it ended
 	err   error
 	close func()
+
+	server *stalls
 }
 
 // Stream sends a request, and reads the answer for as long as it comes. The status must be 200.
@@ -225,7 +227,7 @@ func (b *Browser) Stream(ref string) *Stream {
 		text, _ := io.ReadAll(resp.Body) // for the message only
 		b.t.Fatalf("%s: status %d\n%s", ref, resp.StatusCode, text)
 	}
-	s := &Stream{Proto: resp.Proto, ended: make(chan struct{}), close: cancel}
+	s := &Stream{Proto: resp.Proto, ended: make(chan struct{}), close: cancel, server: b.stalls()}
 	go s.read(resp.Body)
 	return s
 }
@@ -239,7 +241,7 @@ func (b *Browser) Upload(ref string) *Stream {
 	req := b.Signed(http.MethodPost, ref, nil).WithContext(ctx)
 	req.Body = r
 	req.Header.Set("Origin", b.base.Scheme+"://"+b.base.Host)
-	s := &Stream{ended: make(chan struct{}), close: cancel}
+	s := &Stream{ended: make(chan struct{}), close: cancel, server: b.stalls()}
 	go func() {
 		for chunk := make([]byte, 1<<10); ; time.Sleep(10 * time.Millisecond) {
 			n, err := w.Write(chunk)
@@ -289,7 +291,7 @@ func (b *Browser) WebSocket(ref string) (*Stream, net.Conn) {
 		text, _ := io.ReadAll(resp.Body) // for the message only
 		b.t.Fatalf("%s: status %d\n%s", ref, resp.StatusCode, text)
 	}
-	s := &Stream{Proto: resp.Proto, ended: make(chan struct{}), close: func() { conn.Close() }}
+	s := &Stream{Proto: resp.Proto, ended: make(chan struct{}), close: func() { conn.Close() }, server: b.stalls()}
 	go s.read(in)
 	return s, conn
 }
@@ -338,17 +340,23 @@ func (s *Stream) WantFlowing(t testing.TB, what string) {
 // WantCut fails the test unless it ends within a time after a moment, and says how long that took.
 func (s *Stream) WantCut(t testing.TB, since time.Time, within time.Duration, what string) time.Duration {
 	t.Helper()
-	select {
-	case <-s.ended:
-	case <-time.After(time.Until(since.Add(within))):
-	}
-	if s.Open() {
-		t.Errorf("%s is still open %v later", what, within)
-		return within
+	for {
+		asked := time.Now()
+		if !s.Open() {
+			break
+		}
+		if lost := s.server.lost(since, asked); asked.Sub(since) > within+lost {
+			t.Errorf("%s is still open %v later, with %v in which nothing could run", what, within, lost)
+			return within
+		}
+		select {
+		case <-s.ended:
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
 	took := s.at.Sub(since)
-	if took > within {
-		t.Errorf("%s was cut after %v, want within %v", what, took, within)
+	if lost := s.server.lost(since, s.at); took > within+lost {
+		t.Errorf("%s was cut after %v, with %v in which nothing could run, want within %v", what, took, lost, within)
 	}
 	return took
 }

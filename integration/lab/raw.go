@@ -14,7 +14,7 @@ import (
 type Answer string
 
 // silence is for how long a connection may say nothing before that counts as its end.
-const silence = 2 * time.Second
+const silence = 30 * time.Second
 
 // Raw sends bytes as they are over a connection of their own, and reads until the server closes it or falls silent. What it
 // sends should ask for the end of the connection, or each call takes as long as silence does.

@@ -322,9 +322,19 @@ func TestCommand(t *testing.T) {
 		}
 	})
 	t.Run("takes too long", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		if err := script(`exec sleep 60`).Send(ctx, sms()); err == nil || errors.Is(err, mfa.ErrNotAccepted) {
+		began := filepath.Join(t.TempDir(), "began")
+		takes := script(`: >` + began + `; exec sleep 600`)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { // its time is over when it has begun
+			for {
+				if _, err := os.Stat(began); err == nil || ctx.Err() != nil {
+					cancel()
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}()
+		if err := takes.Send(ctx, sms()); err == nil || errors.Is(err, mfa.ErrNotAccepted) {
 			t.Errorf("error %v", err)
 		}
 	})

@@ -198,7 +198,7 @@ func (p *proxy) lose(mode int32, request []byte) {
 		return
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	password := p.server.Password()
 	io.WriteString(conn, "*2\r\n$4\r\nAUTH\r\n$"+strconv.Itoa(len(password))+"\r\n"+password+"\r\n")
 	conn.Write(request)

@@ -15,10 +15,12 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-mfa/caddy-mfa/internal/porttest"
 )
 
 // patience is how long a server may take for anything, on a machine that is busy with other tests.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // Server is a Redis server that ends with its test. Its methods fail the test when they can't do what they say.
 type Server struct {
@@ -50,7 +52,7 @@ func Start(tb testing.TB, args ...string) *Server {
 		}
 		os.RemoveAll(dir)
 	})
-	s.port = freePort(tb)
+	s.port = porttest.Free(tb)
 	s.run()
 	return s
 }
@@ -157,16 +159,6 @@ func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.text.String()
-}
-
-func freePort(tb testing.TB) int {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // Do sends a command as the default user, and returns the answer as text, one line for each element of a list.
