@@ -20,11 +20,11 @@ func TempDir(t testing.TB) string {
 	return dir
 }
 
-// memory is a directory in memory with room for the files of a few servers, or nothing.
+// memory is a directory in memory with room for the files of a few servers and browsers, from where programs may be run, or nothing.
 var memory = sync.OnceValue(func() string {
-	const dir, room = "/dev/shm", 32 << 20
+	const dir, room, noexec = "/dev/shm", 1 << 30, 8 // ST_NOEXEC, see statfs(2)
 	var fs syscall.Statfs_t
-	if syscall.Statfs(dir, &fs) != nil || fs.Bavail*uint64(fs.Bsize) < room || syscall.Access(dir, 7) != nil {
+	if syscall.Statfs(dir, &fs) != nil || fs.Bavail*uint64(fs.Bsize) < room || fs.Flags&noexec != 0 || syscall.Access(dir, 7) != nil {
 		return ""
 	}
 	return dir
