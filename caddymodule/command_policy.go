@@ -131,9 +131,18 @@ func policyFiles(paths []string) *found {
 			continue
 		}
 		before := len(f.files)
-		err = filepath.WalkDir(path, func(file string, d fs.DirEntry, err error) error {
+		root := path + string(filepath.Separator) // the folder, also where the path is a link to it
+		err = filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
 			if err != nil {
 				f.errs = append(f.errs, err)
+				return nil
+			}
+			twice := file != root && strings.HasPrefix(d.Name(), "..") // Kubernetes keeps the versions of a volume there, and links to the files
+			switch info, err := os.Stat(file); {
+			case twice && d.IsDir():
+				return fs.SkipDir
+			case !twice && d.Type()&fs.ModeSymlink != 0 && err == nil && info.IsDir():
+				f.errs = append(f.errs, fmt.Errorf("%s: a link to a folder, which is not followed; name the folder, too", file))
 				return nil
 			}
 			if !d.IsDir() && strings.EqualFold(filepath.Ext(file), ".json") {

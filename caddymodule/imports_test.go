@@ -58,3 +58,42 @@ func TestImports(t *testing.T) {
 		})
 	}
 }
+
+// TestFoldersWithLinks is about what a link leads to: nothing is read twice, and nothing is passed over in silence.
+func TestFoldersWithLinks(t *testing.T) {
+	dir := t.TempDir()
+	write := func(path string) {
+		t.Helper()
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(to, path string) {
+		t.Helper()
+		if err := os.Symlink(to, filepath.Join(dir, path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A volume as Kubernetes mounts it.
+	write("volume/..2026_11_25/a.json")
+	link("..2026_11_25", "volume/..data")
+	link("..data/a.json", "volume/a.json")
+	write("backup/sub/b.JSON")
+	link("sub", "backup/linked")
+	link("volume", "here")
+	for path, want := range map[string]string{
+		"volume": "volume/a.json", "here": "here/a.json", "backup": "backup/sub/b.JSON", "volume/..2026_11_25": "volume/..2026_11_25/a.json",
+	} {
+		f := policyFiles([]string{filepath.Join(dir, path)})
+		if len(f.files) != 1 || f.files[0].Name != filepath.Join(dir, want) || !f.inFolder[f.files[0].Name] {
+			t.Errorf("%s: %+v", path, f.files)
+		}
+		if path != "backup" && len(f.errs) != 0 || path == "backup" && (len(f.errs) != 1 || !strings.Contains(f.errs[0].Error(), "backup/linked: a link to a folder")) {
+			t.Errorf("%s: %v", path, f.errs)
+		}
+	}
+}

@@ -2,6 +2,8 @@ package admin
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -95,12 +97,14 @@ func examples() []policy.Policy {
 	}
 }
 
+// verdicts are what the gate comes to for each action.
+var verdicts = map[policy.Action]gate.Verdict{
+	policy.Allow: gate.Pass, policy.Verify: gate.StepUp, policy.Register: gate.StepUp, policy.Authenticate: gate.StepUp, policy.AcceptTerms: gate.StepUp,
+	policy.Block: gate.Refuse,
+}
+
 func TestWhatIfSaysWhatTheGateDoes(t *testing.T) {
 	f := newAsked(t, examples()...)
-	verdicts := map[policy.Action]gate.Verdict{
-		policy.Allow: gate.Pass, policy.Verify: gate.StepUp, policy.Register: gate.StepUp, policy.Authenticate: gate.StepUp, policy.AcceptTerms: gate.StepUp,
-		policy.Block: gate.Refuse,
-	}
 	seen := map[policy.Action]bool{}
 	for _, name := range []string{"alice", "bob", "carol"} {
 		for _, proofs := range [][]mfa.Method{nil, {mfa.Password, mfa.TOTP}} {
@@ -127,6 +131,87 @@ func TestWhatIfSaysWhatTheGateDoes(t *testing.T) {
 	for _, action := range []policy.Action{policy.Allow, policy.Verify, policy.Register, policy.AcceptTerms, policy.Block} {
 		if !seen[action] {
 			t.Errorf("no case came to %v", action)
+		}
+	}
+}
+
+// randomPolicy is any that people, places and devices of newAsked can meet.
+func randomPolicy(g *rand.Rand, name string) policy.Policy {
+	yes := func() bool { return g.IntN(3) == 0 }
+	return everybody(name, func(p *policy.Policy) {
+		p.State = []policy.State{policy.Enabled, policy.Enabled, policy.ReportOnly, policy.Disabled}[g.IntN(4)]
+		c := &p.Conditions
+		if yes() {
+			c.Users = []policy.Users{{Groups: []string{"finance"}}, {Users: []string{"bob", "carol"}}, {Roles: []string{"Global Administrator"}}, {None: true}}[g.IntN(4)]
+		}
+		if yes() {
+			c.ExcludeUsers = []policy.Users{{Groups: []string{"finance"}}, {Users: []string{"bob"}}, {Guests: true}}[g.IntN(3)]
+		}
+		switch g.IntN(5) {
+		case 0:
+			c.Applications = []string{"hr"}
+		case 1:
+			c.ExcludeApplications = []string{"wiki"}
+		case 2:
+			c.Applications, c.UserActions = nil, []policy.UserAction{policy.RegisterSecurityInfo}
+		}
+		if yes() {
+			c.ClientApps = [][]policy.ClientApp{{policy.Browser}, {policy.OtherClients}, {policy.MobileAndDesktop, policy.Browser}}[g.IntN(3)]
+		}
+		if yes() {
+			c.Locations, c.ExcludeLocations = []string{policy.All}, [][]string{{"office"}, {policy.AllTrusted}, {"benelux"}}[g.IntN(3)]
+		}
+		if yes() {
+			c.Platforms = []policy.Platform{policy.Windows}
+		}
+		if yes() {
+			c.Devices = &policy.DeviceFilter{Exclude: g.IntN(2) == 0, Rule: "device.isCompliant -eq True"}
+		}
+		switch g.IntN(5) {
+		case 0:
+			p.Grant = policy.Grant{Block: true}
+		case 1:
+			p.Grant = policy.Grant{Any: g.IntN(2) == 0, MFA: true, CompliantDevice: true, Terms: []string{"house rules"}}
+		case 2:
+			p.Grant = policy.Grant{Strength: []string{policy.MFAStrength, policy.PhishingResistantStrength}[g.IntN(2)]}
+		case 3:
+			p.Grant = policy.Grant{Terms: []string{"house rules"}}
+		}
+		if yes() {
+			p.Session.SignInFrequency = []*policy.SignInFrequency{{Every: time.Hour}, {EveryTime: true}}[g.IntN(2)]
+		}
+	})
+}
+
+func TestWhatIfSaysWhatTheGateDoesWhateverThePolicies(t *testing.T) {
+	seen := map[policy.Action]int{}
+	for seed := range uint64(60) {
+		g := rand.New(rand.NewPCG(seed, 3))
+		var policies []policy.Policy
+		for i := range g.IntN(6) {
+			policies = append(policies, randomPolicy(g, fmt.Sprint("policy ", i)))
+		}
+		f := newAsked(t, policies...)
+		for range 25 {
+			name, application := []string{"alice", "bob", "carol"}[g.IntN(3)], []string{"hr", "wiki", "crm"}[g.IntN(3)]
+			proofs := [][]mfa.Method{{mfa.Password}, {mfa.Password, mfa.TOTP}, {mfa.Passkey}, {mfa.Password, mfa.TemporaryAccessPass}, {mfa.Password, mfa.RecoveryCode}}[g.IntN(5)]
+			client := mfa.Client{App: policy.Browser, Platform: []policy.Platform{"", policy.Windows}[g.IntN(2)], Device: mfa.Device{Known: g.IntN(2) == 0, Compliant: g.IntN(2) == 0}}
+			client.Address, _ = netip.ParseAddr([]string{"203.0.113.9", "198.51.100.7", "192.0.2.1", ""}[g.IntN(4)])
+			answer := f.ask(Query{User: name, Application: application, Client: client, Proofs: proofs})
+			if client.Address.IsValid() {
+				client.Country, client.CountryKnown = f.Country(client.Address)
+			}
+			out := f.gate.Check(t.Context(), f.request(name, application, client, proofs))
+			if verdicts[answer.Decision.Action] != out.Verdict || answer.Decision.Reason != out.Decision.Reason {
+				t.Fatalf("seed %d: %s into %s as %+v with %v: what-if says %v (%s), the gate %v (%s), by %+v", seed, name, application, client, proofs,
+					answer.Decision.Action, answer.Decision.Reason, out.Verdict, out.Decision.Reason, policies)
+			}
+			seen[answer.Decision.Action]++
+		}
+	}
+	for _, action := range []policy.Action{policy.Allow, policy.Verify, policy.Register, policy.AcceptTerms, policy.Block} {
+		if seen[action] == 0 {
+			t.Errorf("no case came to %v: %v", action, seen)
 		}
 	}
 }
