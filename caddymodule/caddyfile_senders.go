@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-mfa/caddy-mfa/config"
+	"github.com/caddy-mfa/caddy-mfa/internal/sender"
 )
 
 // senderOptions are the options about codes that are sent. Syntax:
@@ -145,7 +146,14 @@ func (p *parser) sender(c *config.Config) option {
 				"body":         p.text(&w.Body, "body `{\"to\":{{json .To}},\"text\":{{json .Text}}}`"),
 				"timeout":      p.duration(&w.Timeout, "timeout 10s"),
 			})
-			module, problems = w, w.Validate
+			module, problems = w, func() config.Problems {
+				ps := w.Validate()
+				// Address and headers may hold placeholders, which are resolved at start. The template holds none.
+				if _, err := sender.NewWebhook("", nil, w.ContentType, w.Body); err != nil {
+					ps = append(ps, config.Problem{Field: "body", Message: err.Error()})
+				}
+				return ps
+			}
 		case config.CommandKind:
 			cmd := &config.Command{Command: rest}
 			p.block(d, path, map[string]option{"timeout": p.duration(&cmd.Timeout, "timeout 10s")})

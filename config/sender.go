@@ -323,7 +323,9 @@ func (t *Twilio) Validate() Problems {
 	if t.From == "" && t.MessagingService == "" {
 		ps.add("from", "it says neither `from` nor `messaging_service`; write for example `from +31970000000`")
 	}
-	if strings.HasPrefix(t.From, "+") && !phoneNumber.MatchString(t.From) {
+	// A name has a letter in it, and a short code few digits.
+	digits := strings.Trim(t.From, "0123456789 ()-./") == ""
+	if strings.HasPrefix(t.From, "+") && !phoneNumber.MatchString(t.From) || digits && len(t.From) > 8 {
 		ps.add("from", "%q is not a number as in E.164; write for example +31970000000", t.From)
 	}
 	if t.URL != "" {

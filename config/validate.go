@@ -10,6 +10,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -195,8 +196,14 @@ func (w *WebAuthn) validateRelated(ps *Problems) {
 	seen := map[string]bool{}
 	for _, origin := range w.RelatedOrigins {
 		u, err := url.Parse(origin)
+		port := ""
+		if err == nil && u.Port() != "" {
+			if n, err := strconv.ParseUint(u.Port(), 10, 16); err == nil && n > 0 {
+				port = strconv.FormatUint(n, 10)
+			}
+		}
 		switch {
-		case err != nil || u.Scheme != "https" || origin != "https://"+u.Host || u.Port() == "443" || !domainName.MatchString(u.Hostname()) || checkRPID(u.Hostname()) != "":
+		case err != nil || u.Port() != port || u.Scheme != "https" || origin != "https://"+u.Host || u.Port() == "443" || !domainName.MatchString(u.Hostname()) || checkRPID(u.Hostname()) != "":
 			ps.add(field, "%q is no origin; want https, a host in lower case, and a port if it isn't 443, for example `related_origins https://hr.example.net`", origin)
 		case u.Hostname() == w.RPID || strings.HasSuffix(u.Hostname(), "."+w.RPID):
 			ps.add(field, "%s is %s or below it, and has its passkeys anyway; take it out", origin, w.RPID)

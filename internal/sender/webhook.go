@@ -30,6 +30,9 @@ const DefaultBody = `{"id":{{json .ID}},"method":{{json .Method}},"to":{{json .T
 // fields are what a template may use.
 type fields struct{ ID, Method, To, Code, Language, Subject, Text string }
 
+// mayUse says what a template may use, to who has written another word.
+const mayUse = "it has .ID, .Method, .To, .Code, .Language, .Subject and .Text, and the functions json and query"
+
 func fieldsOf(m *mfa.Message) fields {
 	return fields{m.ID, string(m.Method), m.To, m.Code, m.Language, m.Subject, m.Text}
 }
@@ -53,13 +56,13 @@ func NewWebhook(address string, header http.Header, contentType, body string) (*
 	}
 	t, err := template.New("body").Option("missingkey=error").Funcs(functions).Parse(body)
 	if err != nil {
-		return nil, fmt.Errorf("reading template: %w", err)
+		return nil, fmt.Errorf("reading template: %w; "+mayUse, err)
 	}
 	w := &Webhook{address, header, contentType, t}
 	// A name that doesn't exist is found now, and so is a value that breaks what stands around it.
 	written, err := w.write(&mfa.Message{ID: "1", Method: mfa.SMS, To: "+31612345678", Code: "123456", Language: "en", Text: "a \"quoted\"\nline & more"})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; "+mayUse, err)
 	}
 	if strings.Contains(contentType, "json") && !json.Valid([]byte(written)) {
 		return nil, errors.New("the template writes no JSON for a text with quotes and line breaks; write texts as {{json .Text}}, without quotes around them")

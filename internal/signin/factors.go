@@ -69,21 +69,6 @@ func (s *Service) RemoveFactor(ctx context.Context, c Client, sessionID, credent
 	})
 }
 
-// neededBy names an application that the person gets into with what he has, and would not without one of his factors; empty: there is none.
-// A passkey of another host counts like one of this: which application is on which host is not looked at.
-func (s *Service) neededBy(c Client, user *mfa.User, a *account.Account, factor mfa.Credential) string {
-	without := *a
-	without.Remove(factor.ID)
-	for _, application := range s.Applications {
-		before, after := gate.Facts(user, a, nil, nil, application, gate.Anywhere, c.Now), gate.Facts(user, &without, nil, nil, application, gate.Anywhere, c.Now)
-		before.Client, after.Client = c.Client, c.Client
-		if s.Policy.Suffices(&before) && !s.Policy.Suffices(&after) {
-			return application
-		}
-	}
-	return ""
-}
-
 // mailAddress is where the codes of a credential go, if that is a mail address: whoever reads it is told that it was taken away.
 func (s *Service) mailAddress(c mfa.Credential) string {
 	messenger, ok := s.Factors[mfa.Email].(mfa.Messenger)
@@ -223,4 +208,19 @@ func (s *Service) changeFactors(ctx context.Context, c Client, sessionID string,
 	}
 	browser, err := s.Browsers.Remember(c.Browser, st.User, a, st.Current.Proofs, c.Now)
 	return Cookies{Session: cookie, Browser: browser, Persist: persist(&st, c.Now)}, err
+}
+
+// neededBy names an application that the person gets into with what he has, and would not without one of his factors; empty: there is none.
+// A passkey of another host counts like one of this: which application is on which host is not looked at.
+func (s *Service) neededBy(c Client, user *mfa.User, a *account.Account, factor mfa.Credential) string {
+	without := *a
+	without.Remove(factor.ID)
+	for _, application := range s.Applications {
+		before, after := gate.Facts(user, a, nil, nil, application, gate.Anywhere, c.Now), gate.Facts(user, &without, nil, nil, application, gate.Anywhere, c.Now)
+		before.Client, after.Client = c.Client, c.Client
+		if s.Policy.Suffices(&before) && !s.Policy.Suffices(&after) {
+			return application
+		}
+	}
+	return ""
 }
