@@ -109,6 +109,9 @@ func adminMux(s *admin.Service, signIns *signinlog.Log) *http.ServeMux {
 	handle("POST /mfa/users/{name}/reset", func(r *http.Request) (any, error) {
 		return s.Reset(r.Context(), r.PathValue("name"), time.Now())
 	})
+	handle("POST /mfa/users/{name}/re-register", func(r *http.Request) (any, error) {
+		return s.RequireReregistration(r.Context(), r.PathValue("name"), time.Now())
+	})
 	handle("POST /mfa/users/{name}/block", func(r *http.Request) (any, error) {
 		return done(s.Block(r.Context(), r.PathValue("name"), r.FormValue("reason"), time.Now()))
 	})

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/admin"
+	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/password"
 )
 
@@ -195,6 +196,21 @@ func userCommand() *cobra.Command {
 		})
 	})
 
+	reregister := &cobra.Command{
+		Use: "re-register <user>", Short: "Require a user to register again", Args: cobra.ExactArgs(1),
+		Long: `Remove what a user has registered, but for passkeys, and end every session: he is asked to register at his next sign-in.
+
+No pass is made. Where registration needs none, whoever knows the password may be the one who registers: if that may be somebody else,
+use ` + "`mfa user reset`" + `, which also removes passkeys and app passwords.`,
+	}
+	reregister.RunE = run(func(c *cobra.Command, args []string) error {
+		var made admin.Reregistration
+		if err := s.call(http.MethodPost, userPath(args[0], "/re-register"), url.Values{}, &made); err != nil {
+			return err
+		}
+		return s.print(c, made, func(w io.Writer) { printReregistration(w, made) })
+	})
+
 	simple := func(use, short, done string) *cobra.Command {
 		c := &cobra.Command{Use: use + " <user>", Short: short, Args: cobra.ExactArgs(1)}
 		reason := new(string)
@@ -210,13 +226,35 @@ func userCommand() *cobra.Command {
 		})
 		return c
 	}
-	c.AddCommand(list, show, newPass, reset, stateCommand(s), upstreamCommand(s),
+	c.AddCommand(list, show, newPass, reset, reregister, stateCommand(s), upstreamCommand(s),
 		simple("unlock", "Forget the wrong passwords and codes that were tried", "What was counted against %s is forgotten."),
 		simple("block", "Refuse a user everything from now on", "%s is blocked, and every session has ended."),
 		simple("unblock", "Take a block away", "%s is no longer blocked."),
 		simple("sign-out", "End every session of a user", "Every session of %s has ended."),
 	)
 	return c
+}
+
+func printReregistration(w io.Writer, r admin.Reregistration) {
+	names := func(methods []mfa.Method) string {
+		words := make([]string, len(methods))
+		for i, m := range methods {
+			words[i] = string(m)
+		}
+		return strings.Join(words, ", ")
+	}
+	switch {
+	case len(r.Removed) == 0 && len(r.Kept) == 0:
+		fmt.Fprintf(w, "%s has registered nothing, and is asked to at the next sign-in that needs it.\n", r.User)
+		return
+	case len(r.Removed) == 0:
+		fmt.Fprintf(w, "Nothing is removed: %s has only what stays (%s).\n", r.User, names(r.Kept))
+		return
+	}
+	fmt.Fprintf(w, "Removed from %s: %s. Every session has ended.\n", r.User, names(r.Removed))
+	if len(r.Kept) > 0 {
+		fmt.Fprintf(w, "What stays is a second factor still (%s), so that nothing need be registered.\n", names(r.Kept))
+	}
 }
 
 func accountsCommand() *cobra.Command {

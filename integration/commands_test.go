@@ -118,7 +118,18 @@ func TestCommandsAboutAUser(t *testing.T) {
 	p.Command("user", "unlock", "alice")
 	lab.NewBrowser(t, p.URL).SignIn("/", again).Want("secret report")
 
-	for _, event := range []string{"sessions_ended", "user_blocked", "user_unblocked", "factors_reset", "user_unlocked"} {
+	// re-register takes the app, and asks for no pass.
+	want(t, p.Command("user", "re-register", "alice"), "Removed from alice: totp.")
+	page = lab.NewBrowser(t, p.URL).Password("/", "alice", lab.Password).Want("Set up your second step")
+	if page.Has("Not now") || page.Has("administrator") {
+		t.Errorf("who must register again may do it later, or needs a pass:\n%s", page)
+	}
+	page = page.Submit("begin")
+	anew := &lab.Person{Name: "alice", Key: page.Key()}
+	page.Submit("code", "code", anew.Code(t)).Want("Keep your recovery codes").Submit("kept").Follow().Want("secret report")
+	want(t, p.Command("user", "re-register", "bob"), "bob has registered nothing")
+
+	for _, event := range []string{"re_registration_required", "sessions_ended", "user_blocked", "user_unblocked", "factors_reset", "user_unlocked"} {
 		if events := p.Events(event); len(events) != 1 || events[0]["by"] != "admin" || events[0]["user"] != "alice" {
 			t.Errorf("audit events %s: %v", event, events)
 		}
@@ -271,7 +282,7 @@ func TestAdministrationNeedsAUnixSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"user", "list"}, {"user", "show", "alice"}, {"user", "pass", "alice"}, {"user", "reset", "alice"}, {"user", "unlock", "alice"},
+		{"user", "list"}, {"user", "show", "alice"}, {"user", "pass", "alice"}, {"user", "reset", "alice"}, {"user", "re-register", "alice"}, {"user", "unlock", "alice"},
 		{"user", "block", "alice"}, {"user", "unblock", "alice"}, {"user", "sign-out", "alice"}, {"user", "state", "alice", "disabled"}, {"user", "state", "--export"}, {"accounts", "init"}, {"sign-ins"},
 	} {
 		out, err := exec.Command(lab.Binary(t), append(append([]string{"mfa"}, args...), "--address", "127.0.0.1:"+strconv.Itoa(port))...).CombinedOutput()

@@ -493,6 +493,22 @@ func (tab *Tab) Autofill(on bool) {
 	}
 }
 
+// TextMessages has pages believe that their browser reads text messages, and that the person lets it. They wait for one in message, a
+// function that takes the code. sessionStorage says in "otp" what is waited for, and then "aborted".
+func (tab *Tab) TextMessages() {
+	tab.t.Helper()
+	const script = `window.OTPCredential = class {};
+if (navigator.credentials) {
+	const get = navigator.credentials.get.bind(navigator.credentials);
+	navigator.credentials.get = (options) => options?.otp ? new Promise((done, failed) => {
+		sessionStorage.setItem("otp", JSON.stringify(options.otp));
+		window.message = (code) => { done({ type: "otp", code }); return true; };
+		options.signal.addEventListener("abort", () => { sessionStorage.setItem("otp", "aborted"); failed(options.signal.reason); });
+	}) : get(options);
+}`
+	call(tab, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: script})
+}
+
 // Present says whether its user presses when he is asked to.
 func (a *Authenticator) Present(yes bool) {
 	a.tab.t.Helper()

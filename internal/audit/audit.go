@@ -33,6 +33,7 @@ const (
 	RecoveryCodesMade   Type = "recovery_codes_made"
 	PassMade            Type = "temporary_access_pass_made"
 	FactorsReset        Type = "factors_reset"
+	ReregisterRequired  Type = "re_registration_required"
 	PerUserChanged      Type = "per_user_mfa_changed"
 	TermsAccepted       Type = "terms_of_use_accepted"
 	UserBlocked         Type = "user_blocked"

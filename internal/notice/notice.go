@@ -22,6 +22,7 @@ const (
 	RecoveryCodeUsed
 	PassMade
 	FactorsReset
+	ReregistrationRequired
 	AppPasswordMade
 	AppPasswordRevoked
 	UpstreamStored
@@ -32,7 +33,7 @@ const (
 // kinds are those of events that are told of whatever else they say.
 var kinds = map[audit.Type]Kind{
 	audit.FactorRegistered: FactorAdded, audit.FactorRemoved: FactorRemoved, audit.RecoveryCodesMade: RecoveryCodesMade, audit.PassMade: PassMade,
-	audit.FactorsReset: FactorsReset, audit.AppPasswordMade: AppPasswordMade, audit.AppPasswordRevoked: AppPasswordRevoked,
+	audit.FactorsReset: FactorsReset, audit.ReregisterRequired: ReregistrationRequired, audit.AppPasswordMade: AppPasswordMade, audit.AppPasswordRevoked: AppPasswordRevoked,
 	audit.UpstreamStored: UpstreamStored, audit.UpstreamRemoved: UpstreamRemoved,
 }
 

@@ -15,7 +15,7 @@ import (
 var noticeTexts = map[notice.Kind]string{
 	notice.FactorAdded: "notice.factor_added", notice.FactorRemoved: "notice.factor_removed",
 	notice.RecoveryCodesMade: "notice.recovery_codes_made", notice.RecoveryCodeUsed: "notice.recovery_code_used",
-	notice.PassMade: "notice.pass_made", notice.FactorsReset: "notice.factors_reset",
+	notice.PassMade: "notice.pass_made", notice.FactorsReset: "notice.factors_reset", notice.ReregistrationRequired: "notice.reregister",
 	notice.AppPasswordMade: "notice.app_password_made", notice.AppPasswordRevoked: "notice.app_password_revoked",
 	notice.UpstreamStored: "notice.upstream_stored", notice.UpstreamRemoved: "notice.upstream_removed", notice.Reported: "notice.reported",
 }

@@ -153,7 +153,7 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 		typed := newPage("sent.title")
 		renderAs("sent-"+name, "sent", sentPage{typed, value, method, value}, typed)
 	}
-	for state, part := range map[string]pushPart{"asks": {}, "waits": {Number: value}, "answered": {Answered: true}} {
+	for state, part := range map[string]pushPart{"asks": {}, "waits": {Number: value, Asked: signin.Wishes{Stay: true, Remember: true}}, "answered": {Answered: true}} {
 		verify := newPage("verify.title")
 		verify.Script, verify.allows, verify.Reload = pushScript, allowsFetch, 5
 		w := httptest.NewRecorder()
@@ -171,13 +171,13 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 	phone.Script, phone.allows = pushScript, allowsPhone
 	render("phone", phonePage{phone, value, now.UnixMilli()}, phone)
 	register := newPage("register.title")
-	render("register", registerPage{page: register, Session: value, Lead: "register.lead", Days: 3, Postpone: true, Found: true, Back: true, Passkey: true, Push: true, App: true, Sent: []mfa.Method{mfa.SMS, mfa.Voice, mfa.Email}}, register)
+	render("register", registerPage{page: register, Session: value, Lead: "register.lead", Days: 3, Postpone: true, Found: true, Back: true, Enough: true, Passkey: true, Push: true, App: true, Sent: []mfa.Method{mfa.SMS, mfa.Voice, mfa.Email}}, register)
 	app := newPage("app.title")
 	render("app", appPage{page: app, Session: value, QR: qr, URI: "otpauth://totp/x", Key: value}, app)
 	passkey := newPage("passkey.title")
 	render("passkey", passkeyPage{page: passkey, Session: value, Options: value}, passkey)
 	codes := newPage("codes.title")
-	render("codes", codesPage{codes, value, "codes.lead", []string{value, value}}, codes)
+	render("codes", codesPage{codes, value, "codes.lead", []string{value, value}, true}, codes)
 	account := newPage("account.title")
 	render("account", accountPage{
 		page: account, Session: value, Accepted: value, Unknown: value, Removable: true, Needed: map[string]string{"needed": value}, MayAdd: true, CodesLeft: 2, FewCodes: true,
@@ -488,5 +488,22 @@ func TestLanguageOfAPage(t *testing.T) {
 				t.Errorf("it speaks %s, its title is %q, the menu %v", pg.Lang, pg.Title, pg.Languages)
 			}
 		})
+	}
+}
+
+// TestPagesWaitForATextMessageWhereOneHasBeenSent: a browser that waits elsewhere would ask its user about a message that is not for the page.
+func TestPagesWaitForATextMessageWhereOneHasBeenSent(t *testing.T) {
+	texts, err := NewTexts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var waiting []string
+	for name, w := range everyPage(t, testPortal(t, texts), "en", "value") {
+		if strings.Contains(w.Body.String(), "data-otp") {
+			waiting = append(waiting, name)
+		}
+	}
+	if slices.Sort(waiting); !slices.Equal(waiting, []string{"sent-sms", "verify-sms-sent"}) {
+		t.Errorf("these wait: %q", waiting)
 	}
 }

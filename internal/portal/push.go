@@ -22,7 +22,7 @@ const (
 	pushScript = pushPages + "approve.js"
 )
 
-//go:embed assets/approve.js assets/worker.js assets/push.svg
+//go:embed assets/approve.js assets/worker.js assets/push.svg assets/push.png
 var pushFiles embed.FS
 
 // pushAssets are served as they are.
@@ -30,6 +30,7 @@ var pushAssets = map[string]struct{ file, contentType string }{
 	"worker.js":  {"assets/worker.js", "text/javascript; charset=utf-8"},
 	"approve.js": {"assets/approve.js", "text/javascript; charset=utf-8"},
 	"icon.svg":   {"assets/push.svg", "image/svg+xml"},
+	"icon.png":   {"assets/push.png", "image/png"}, // the same, square and opaque, for the home screens of iPhones
 }
 
 // What pages of push may do beside what all may. Only the phone's page has a worker and can be installed.
@@ -40,8 +41,9 @@ const (
 
 // pushPart is what of the page of a method is about approval on a phone.
 type pushPart struct {
-	Number   string // shown while the phones are asked; empty: nobody has asked them
-	Answered bool   // on a phone
+	Number   string        // shown while the phones are asked; empty: nobody has asked them
+	Answered bool          // on a phone
+	Asked    signin.Wishes // beside it: ticked again when it comes to nothing
 }
 
 func (v *visit) pushPart(pg *page, st signin.State, method mfa.Method) (part pushPart, err error) {
@@ -55,9 +57,9 @@ func (v *visit) pushPart(pg *page, st signin.State, method mfa.Method) (part pus
 	pg.Script, pg.allows, pg.Reload = pushScript, allowsFetch, 5
 	if prompt.Outcome != "" {
 		pg.Reload = 0
-		return pushPart{Answered: true}, nil
+		return pushPart{Answered: true, Asked: signin.Wishes{Stay: prompt.Stay, Remember: prompt.Remember}}, nil
 	}
-	return pushPart{Number: prompt.Number}, nil
+	return pushPart{Number: prompt.Number, Asked: signin.Wishes{Stay: prompt.Stay, Remember: prompt.Remember}}, nil
 }
 
 // postPush asks the phones on a press of the button, and asks for their answer.

@@ -2,6 +2,9 @@ package portal
 
 import (
 	"bytes"
+	"image"
+	"image/color"
+	"image/png"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -114,5 +117,29 @@ func TestWhoIsNoPageOfAPhoneSaysNothing(t *testing.T) {
 				t.Errorf("%s, %s: %s", name, reason, test.w.Body)
 			}
 		}
+	}
+}
+
+// TestTheIconForHomeScreensIsSquareAndOpaque: they round it themselves, and show black where nothing is.
+func TestTheIconForHomeScreensIsSquareAndOpaque(t *testing.T) {
+	p := pushPortal(t, true)
+	w := ask(p, http.MethodGet, "/_mfa/push/icon.png", "")
+	m, err := png.Decode(w.Body)
+	if err != nil || w.Header().Get("Content-Type") != "image/png" {
+		t.Fatal(err, w.Header())
+	}
+	if m.Bounds() != image.Rect(0, 0, 180, 180) {
+		t.Errorf("it is %v large", m.Bounds())
+	}
+	for _, at := range []image.Point{{0, 0}, {179, 0}, {0, 179}, {179, 179}} {
+		if got := color.NRGBAModel.Convert(m.At(at.X, at.Y)); got != (color.NRGBA{0x14, 0x53, 0x9a, 0xff}) {
+			t.Errorf("at %v: %v", at, got)
+		}
+	}
+	if page := ask(p, http.MethodGet, "/_mfa/push/", "").Body.String(); !strings.Contains(page, `<link rel="apple-touch-icon" href="/_mfa/push/icon.png">`) {
+		t.Error("the page of a phone doesn't name it")
+	}
+	if w := ask(pushPortal(t, false), http.MethodGet, "/_mfa/push/icon.png", ""); w.Code != http.StatusNotFound {
+		t.Errorf("without the factor: %d", w.Code)
 	}
 }

@@ -22,6 +22,7 @@ type registerPage struct {
 	Postpone bool // may be put off
 	Found    bool // may prove what he has after all
 	Back     bool // comes from the account page
+	Enough   bool // has one already, and is on the way elsewhere
 
 	Passkey, App bool // may be registered
 	Push         bool
@@ -47,6 +48,7 @@ type codesPage struct {
 	Session string
 	Lead    string
 	Codes   []string
+	Another bool // they belong to the only factor, and there could be another
 }
 
 func (v *visit) getRegister() {
@@ -125,7 +127,11 @@ func (v *visit) showRegister(st signin.State, status int, prepare func(*page)) {
 	case st.Account.Registered() && st.Step == signin.Register:
 		data.Lead = "register.lead_stronger"
 	case st.Account.Registered():
-		data.Lead, data.Back = "register.lead_add", true
+		data.Enough = v.r.URL.Query().Get("for") == forAnother
+		data.Lead, data.Back = "register.lead_add", !data.Enough
+		if data.Enough {
+			pg.Query += "&for=" + forAnother
+		}
 	case st.Step == signin.Done:
 		data.Postpone = true
 		if st.Decision.GraceEnds.IsZero() {
@@ -191,7 +197,9 @@ func (v *visit) postRegister() {
 		v.moveOn()
 	case "notnow":
 		v.notNow()
-	case "kept":
+	case "another":
+		v.another()
+	case "kept", "enough":
 		st, err := v.Service.State(v.r.Context(), v.client)
 		if v.failed(err) {
 			return
@@ -320,9 +328,24 @@ func (v *visit) finishRegistration() {
 	v.showCodes(st, codes, "codes.lead")
 }
 
+// another leads somebody who has just registered his only factor to another one. It is another change, and needs another proof.
+func (v *visit) another() {
+	st, err := v.Service.State(v.r.Context(), v.client)
+	switch {
+	case v.failed(err):
+	case st.Step != signin.Done:
+		v.advance(st)
+	case st.HasFresh(v.f.Now): // of a pass that is good for several
+		v.proven(st, forAnother)
+	default:
+		v.redirect(prefix + "verify?for=" + forAnother + "&t=" + v.token)
+	}
+}
+
 func (v *visit) showCodes(st signin.State, codes []string, lead string) {
 	pg := v.page("codes.title")
 	pg.as(st)
 	pg.Languages = nil // the page can't be shown a second time
-	v.render(v.w, pg, http.StatusOK, "codes", codesPage{pg, st.Current.Session.ID, lead, codes})
+	alone := st.Step == signin.Done && len(st.Account.Factors()) == 1 && len(v.Service.Registrable(v.client, st)) > 0
+	v.render(v.w, pg, http.StatusOK, "codes", codesPage{pg, st.Current.Session.ID, lead, codes, alone && lead == "codes.lead"})
 }

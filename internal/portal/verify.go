@@ -13,8 +13,13 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
 )
 
-// forChange is the purpose of a verification by somebody who is signed in already: to change his factors.
-const forChange = "change"
+// The purposes of a verification by somebody who is signed in already.
+const (
+	forChange  = "change"  // of his factors
+	forAnother = "another" // factor beside the one that he has just registered; then on to where he was going
+)
+
+func changes(purpose string) bool { return purpose == forChange || purpose == forAnother }
 
 type verifyPage struct {
 	*page
@@ -30,6 +35,7 @@ type verifyPage struct {
 	Boxes  boxes
 	Others []way
 	Back   bool
+	Enough bool // may do it later, and go on
 }
 
 type way struct{ URL, Text string }
@@ -46,12 +52,12 @@ func (v *visit) getVerify() {
 // showVerify shows the page of a method that the person has, or leads to the step that is next instead. options are what the browser
 // is asked of a passkey; empty: the page has a button that asks.
 func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, status int, options string, prepare func(*page)) {
-	if purpose != forChange {
+	if !changes(purpose) {
 		purpose = ""
 	}
 	ways := st.Ways(v.f.Now)
 	found := st.Step == signin.Register && len(ways) > 0 // who used a recovery code may still have his app
-	if len(ways) == 0 || st.Step != signin.Verify && !found && !(st.Step == signin.Done && purpose == forChange) {
+	if len(ways) == 0 || st.Step != signin.Verify && !found && !(st.Step == signin.Done && changes(purpose)) {
 		v.advance(st)
 		return
 	}
@@ -64,7 +70,7 @@ func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, s
 	data := verifyPage{
 		page: pg, Session: st.Current.Session.ID, Method: method, Purpose: purpose,
 		Lead: "verify." + string(method) + ".lead", Label: "verify." + string(method) + ".label",
-		Numeric: method == mfa.TOTP || isSent(method), Passkey: method == mfa.Passkey, Back: purpose == forChange && st.Step == signin.Done,
+		Numeric: method == mfa.TOTP || isSent(method), Passkey: method == mfa.Passkey, Back: purpose == forChange && st.Step == signin.Done, Enough: purpose == forAnother,
 	}
 	data.Boxes = v.boxes(st, method)
 	if method == mfa.Passkey {
@@ -77,7 +83,7 @@ func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, s
 	if data.pushPart, err = v.pushPart(pg, st, method); v.failed(err) {
 		return
 	}
-	if purpose == forChange {
+	if changes(purpose) {
 		pg.Notice = pg.T("verify.fresh")
 	}
 	for _, m := range ways {
@@ -152,6 +158,10 @@ func (v *visit) postVerify() {
 
 // proven leads on after a second factor was proven.
 func (v *visit) proven(st signin.State, purpose string) {
+	if st.Step == signin.Done && purpose == forAnother {
+		v.redirect(prefix + "register?page=choose&for=" + forAnother + "&t=" + v.token)
+		return
+	}
 	if st.Step == signin.Done && purpose == forChange {
 		if !st.Account.Registered() {
 			v.next("register") // the pass was for that

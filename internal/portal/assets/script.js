@@ -139,6 +139,24 @@ for (const [what, signal] of [["unknown", "signalUnknownCredential"], ["accepted
 	}
 }
 
+// A code in a text message is filled in where the browser reads it, which asks the person first (WebOTP). It is sent as well, unless there is
+// something else to choose beside it.
+for (const input of document.querySelectorAll("[data-otp]")) {
+	if (!window.OTPCredential) continue;
+	const { form } = input;
+	const waiting = new AbortController();
+	form.addEventListener("submit", () => { waiting.abort(); });
+	navigator.credentials.get({ otp: { transport: ["sms"] }, signal: waiting.signal }).then((otp) => {
+		const button = form.querySelector("button.primary");
+		input.value = otp.code;
+		if (form.querySelector("input[type=checkbox]")) {
+			button.focus();
+		} else {
+			form.requestSubmit(button);
+		}
+	}).catch(() => {}); // refused, or typed after all
+}
+
 // Says with a form that this device can keep a passkey.
 for (const input of document.querySelectorAll("[data-can]")) {
 	window.PublicKeyCredential?.isUserVerifyingPlatformAuthenticatorAvailable().then((can) => { input.value = can ? "yes" : ""; });
