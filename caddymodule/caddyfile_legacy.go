@@ -24,7 +24,7 @@ import (
 //	}
 //	legacy_login   <path>…
 //	legacy_only
-//	app_passwords  on | off
+//	app_passwords  on [digest] | off
 //	service_tokens on | off
 func (p *parser) legacyOptions(a *config.Application) map[string]option {
 	return map[string]option{
@@ -32,7 +32,7 @@ func (p *parser) legacyOptions(a *config.Application) map[string]option {
 		"legacy_exception": p.legacyException(a),
 		"legacy_login":     p.texts(&a.LoginPaths, "legacy_login /login"),
 		"legacy_only":      p.flag(&a.LegacyOnly),
-		"app_passwords":    p.onOff(func(on string) { a.AppPasswords = on }),
+		"app_passwords":    p.appPasswords(a),
 		"service_tokens":   p.onOff(func(on string) { a.ServiceTokens = on == config.On }),
 	}
 }
@@ -182,6 +182,25 @@ func (p *parser) legacyReport(c *config.Config) option {
 			"keep":               p.duration(&c.LegacyReport.Keep, "keep 90d"),
 			"show_unknown_names": p.flag(&c.LegacyReport.ShowUnknownNames),
 		})
+	}
+}
+
+// appPasswords reads whether app passwords open an application, and over what.
+func (p *parser) appPasswords(a *config.Application) option {
+	return func(d *caddyfile.Dispenser) {
+		args, ok := p.args(d, 1, 2, "app_passwords on")
+		p.end(d)
+		switch {
+		case !ok:
+		case args[0] != config.On && args[0] != config.Off:
+			p.wrong(d, "`app_passwords` is `on` or `off`, not %q", args[0])
+		case len(args) == 2 && args[0] == config.Off:
+			p.wrong(d, "behind `app_passwords off` stands nothing, not %q; write for example `app_passwords on digest`", args[1])
+		case len(args) == 2 && args[1] != "digest":
+			p.wrong(d, "behind `app_passwords on` can stand `digest`, not %q", args[1])
+		default:
+			a.AppPasswords, a.AppPasswordsDigest = args[0], len(args) == 2
+		}
 	}
 }
 

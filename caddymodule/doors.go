@@ -28,7 +28,7 @@ var (
 
 // doorsOf gives what an application says of legacy authentication, as package gate knows it. The configuration must be valid.
 func doorsOf(a *config.Application) gate.Doors {
-	d := gate.Doors{AppPasswords: switches[a.AppPasswords], ServiceTokens: a.ServiceTokens, Only: a.LegacyOnly}
+	d := gate.Doors{AppPasswords: switches[a.AppPasswords], ServiceTokens: a.ServiceTokens, Digest: a.AppPasswordsDigest, Only: a.LegacyOnly}
 	for _, r := range a.LegacyAuth {
 		rule := gate.Rule{Mode: legacyModes[r.Mode], Scope: gate.Scope{From: r.From, Paths: gate.NewPaths(r.Paths)}}
 		if !slices.Equal(r.Classes, []string{"all"}) {
@@ -255,6 +255,10 @@ func (a *App) warnOfLegacy(now time.Time) {
 			findings = append(findings, "NTLM is refused all the same: it signs in a connection, and the connections to this application serve several clients; "+
 				"give `reverse_proxy` a transport that has one for each client, or `transport http` with `keepalive off`")
 		}
+		if opensTo(&h.Application, string(legacy.Kerberos)) && !h.gated.Doors.Unshared {
+			findings = append(findings, "IIS, for one, can take the first user who has signed in with Kerberos for everybody whose requests come over the same connection "+
+				"(`authPersistNonNTLM`), and the connections to this application serve several clients; give `reverse_proxy` `transport http` with `keepalive off`, or see to it there")
+		}
 		for _, finding := range findings {
 			a.log.Warn("legacy authentication: this may not be meant", zap.String("application", h.gated.Name), zap.String("finding", finding))
 		}
@@ -267,6 +271,17 @@ func opensTo(a *config.Application, class string) bool {
 		return r.Mode != config.LegacyBlock && slices.Contains(r.Classes, class)
 	}) ||
 		slices.ContainsFunc(a.LegacyExceptions, func(e config.LegacyException) bool { return slices.Contains(e.Classes, class) })
+}
+
+// verifiesPasswords says whether a rule or an exception lets users' own passwords through.
+func verifiesPasswords(a *config.Application) bool {
+	return slices.ContainsFunc(a.LegacyAuth, func(r config.LegacyRule) bool {
+		return r.Mode != config.LegacyBlock && slices.ContainsFunc(r.Classes, func(word string) bool {
+			class, ok := legacy.ParseClass(word)
+			return word == "all" || ok && class.Verifiable()
+		})
+	}) ||
+		slices.ContainsFunc(a.LegacyExceptions, func(e config.LegacyException) bool { return e.User != "" })
 }
 
 // lintDoors says what of an application's doors may not be meant. Of exceptions that have ended, the inventory tells.
@@ -284,6 +299,10 @@ func lintDoors(a *config.Application, now time.Time) (findings []string) {
 		if len(words) > 0 {
 			findings = append(findings, "`legacy_auth "+strings.Join(words, " ")+" "+r.Mode+"` lets nothing through: what can't be verified passes only `from` addresses or below a `path` that the rule names")
 		}
+	}
+	if a.AppPasswordsDigest && verifiesPasswords(a) {
+		findings = append(findings, "`app_passwords on digest` has programs such as git choose Digest, over which the user's own password is never right, though a rule or an exception lets it "+
+			"through over Basic; write `app_passwords on` as long as programs use it")
 	}
 	for i := range a.LegacyExceptions {
 		e := &a.LegacyExceptions[i]

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -295,6 +296,8 @@ func TestWhatIsTold(t *testing.T) {
 	}
 }
 
+var anyRange = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+
 func TestLintOfDoors(t *testing.T) {
 	now := time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
 	ends := func(d time.Duration) config.Date { return config.Date{Time: now.Add(d)} }
@@ -312,6 +315,23 @@ func TestLintOfDoors(t *testing.T) {
 	}
 	if len(got) != 2 {
 		t.Errorf("findings: %q", got)
+	}
+	for reason, c := range map[string]struct {
+		a     config.Application
+		warns bool
+	}{
+		"passwords beside Digest":       {config.Application{AppPasswordsDigest: true, LegacyAuth: []config.LegacyRule{{Classes: []string{"all"}, Mode: "report"}}}, true},
+		"git's beside Digest":           {config.Application{AppPasswordsDigest: true, LegacyAuth: []config.LegacyRule{{Classes: []string{"git"}, Mode: "allow"}}}, true},
+		"somebody's beside Digest":      {config.Application{AppPasswordsDigest: true, LegacyExceptions: []config.LegacyException{{Classes: []string{"git"}, User: "bob", From: anyRange, Until: ends(time.Hour)}}}, true},
+		"a machine's beside Digest":     {config.Application{AppPasswordsDigest: true, LegacyExceptions: []config.LegacyException{{Classes: []string{"digest"}, Service: "scanner", Until: ends(time.Hour)}}}, false},
+		"the application's own Digest":  {config.Application{AppPasswordsDigest: true, LegacyAuth: []config.LegacyRule{{Classes: []string{"digest"}, Mode: "allow", Paths: []string{"/a"}}}}, false},
+		"what is blocked beside Digest": {config.Application{AppPasswordsDigest: true, LegacyAuth: []config.LegacyRule{{Classes: []string{"all"}, Mode: "block"}}}, false},
+		"passwords without Digest":      {config.Application{LegacyAuth: []config.LegacyRule{{Classes: []string{"all"}, Mode: "report"}}}, false},
+	} {
+		got := lintDoors(&c.a, now)
+		if warns := slices.ContainsFunc(got, func(f string) bool { return strings.Contains(f, "app_passwords on digest") }); warns != c.warns {
+			t.Errorf("%s: %q", reason, got)
+		}
 	}
 	if a.LegacyOnly = true; len(lintDoors(a, now)) != 0 {
 		t.Errorf("where nobody signs in: %q", lintDoors(a, now))

@@ -167,8 +167,9 @@ func (h *Handler) request(r *http.Request, asked asked, now time.Time, subject *
 		Method:       r.Method, UserAgent: subject.UserAgent, Hint: subject.Hint, Authorized: len(r.Header["Authorization"]) > 0,
 	}
 	g.Finding = h.inspect(r, asked, &g)
-	if g.Finding.Basic != nil {
+	if g.Finding.Basic != nil || g.Finding.Digest != nil {
 		g.Overrides = overriding(r.Header)
+		g.Line = gate.Line{Method: asked.method, Target: asked.uri, Host: r.Host}
 	}
 	g.Cookie = sessionCookie(r, host, https)
 	if g.Cookie == "" {

@@ -126,7 +126,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	out := rt.gate.Check(r.Context(), &request)
 	h.requests[out.Verdict].Inc()
 	reference := ""
-	if out.Finding.Class != legacy.None || out.Entry != nil {
+	if (out.Finding.Class != legacy.None || out.Entry != nil) && !out.Stale {
 		h.notice(rt, &subject, &request, &out)
 	}
 	if out.Current.Session != nil {
@@ -146,7 +146,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		conn := rt.connections.Open(r.Context(), out.Current, subject)
 		defer conn.Close()
 		r = r.WithContext(conn)
-		look := h.withSession(rt, r, out.Finding.Scheme, out.User, out.Account)
+		look := h.withSession(rt, r, &out.Finding, out.User, out.Account)
 		h.identify(r, out.User, out.Current)
 		if r.ContentLength != 0 { // Caddy wraps every body, also one that is not there
 			defer endUpload(conn, w)()
@@ -164,7 +164,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	switch out.Verdict {
 	case gate.SignIn, gate.StepUp:
 		if out.Invite {
-			rt.portal.Invite(w, r, facts, h.takesAppPasswords(rt))
+			rt.portal.Invite(w, r, facts, h.takesAppPasswords(rt), h.overDigest(rt, &out, now))
 			return nil
 		}
 		user := ""
@@ -173,10 +173,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		}
 		rt.portal.Challenge(w, r, facts, user)
 	case gate.Legacy:
-		rt.refusedLegacy(facts, &out)
+		if !out.Stale { // its sender has the right one, and goes on with another nonce
+			rt.refusedLegacy(facts, &out)
+		}
 		switch {
 		case out.Invite:
-			rt.portal.Invite(w, r, facts, h.takesAppPasswords(rt))
+			rt.portal.Invite(w, r, facts, h.takesAppPasswords(rt), h.overDigest(rt, &out, now))
 		case out.Wrong:
 			rt.portal.RefuseWrong(w, facts)
 		default:

@@ -29,7 +29,7 @@ func (a *App) machineKeys(dirs directory.Directories, accounts *account.Service,
 			OutlivePassword:  slices.Contains(a.AppPasswords.Outlive, config.OutlivePasswordChange),
 			OutliveDisabling: slices.Contains(a.AppPasswords.Outlive, config.OutliveDisabling),
 		},
-		Applications: a.keyedApplications(), PerUser: a.PerUserMFA != nil && a.PerUserMFA.AppPasswords == config.On, Tokens: tokens,
+		Applications: a.keyedApplications(), PerUser: a.PerUserMFA != nil && a.PerUserMFA.AppPasswords == config.On, Tokens: tokens, Counts: a.live.counts,
 	}, a.accounts.Store(), a.live.tokens, keys)
 }
 
@@ -46,7 +46,7 @@ func (a *App) keyedApplications() map[string]machinekey.Application {
 		if before, ok := applications[h.gated.Name]; ok && (before.AppPasswords == gate.On || before.AppPasswords == gate.Unset && app == gate.Off) {
 			app = before.AppPasswords
 		}
-		applications[h.gated.Name] = machinekey.Application{AppPasswords: app, ServiceTokens: h.ServiceTokens || said.ServiceTokens}
+		applications[h.gated.Name] = machinekey.Application{AppPasswords: app, ServiceTokens: h.ServiceTokens || said.ServiceTokens, Digest: h.AppPasswordsDigest || said.Digest}
 	}
 	return applications
 }

@@ -223,6 +223,7 @@ type live struct {
 	sessions    *session.View
 	accounts    *account.View
 	tokens      *machinekey.View
+	counts      *machinekey.Counts
 	connections *session.Connections
 	verdicts    *signin.Verdicts
 	verified    *gate.Verified
@@ -238,7 +239,7 @@ func acquireLive(sessions, accounts storeModule) (*live, error) {
 	value, _, err := lives.LoadOrNew(key, func() (caddy.Destructor, error) {
 		l := &live{
 			key: key, sessions: session.NewView(sessions.Store()), accounts: account.NewView(accounts.Store()), tokens: machinekey.NewView(accounts.Store()),
-			connections: session.NewConnections(), verdicts: signin.NewVerdicts(), verified: gate.NewVerified(), platforms: platform.NewCache(),
+			connections: session.NewConnections(), verdicts: signin.NewVerdicts(), verified: gate.NewVerified(), platforms: platform.NewCache(), counts: &machinekey.Counts{},
 		}
 		// What changes a session or an account may end a connection that is open.
 		l.stop = append(l.stop, sessions.Store().Watch(l.recheck), accounts.Store().Watch(l.recheck))

@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
+	"github.com/caddy-mfa/caddy-mfa/internal/machinekey"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/portal"
 )
@@ -99,14 +100,15 @@ func (h *Handler) authorize(rt *runtime, r *http.Request, u *mfa.User, a *accoun
 
 // withSession does to the credential that came with a session what `with_session` says, and tells how the application's answer is to
 // be looked at.
-func (h *Handler) withSession(rt *runtime, r *http.Request, scheme legacy.Class, u *mfa.User, a *account.Account) answer {
+func (h *Handler) withSession(rt *runtime, r *http.Request, f *legacy.Finding, u *mfa.User, a *account.Account) answer {
+	scheme := f.Scheme
 	switch h.WithSession {
 	case config.WithSessionReplace:
 		if h.authorize(rt, r, u, a) {
 			return answer{refused: func() { h.upstreamRefused(u) }, own: true}
 		}
 	case config.WithSessionPass:
-		if scheme != legacy.None && (!passes(scheme) || len(r.Header["Authorization"]) > 1) {
+		if scheme != legacy.None && (!passes(scheme) || len(r.Header["Authorization"]) > 1 || h.holdsKey(f, a)) {
 			delete(r.Header, "Authorization")
 		}
 		return answer{keep: passes}
@@ -129,7 +131,7 @@ func (h *Handler) withEntry(rt *runtime, r *http.Request, request *gate.Request,
 	case gate.ByServiceToken:
 		if h.upstream == nil || h.upstream.value == "" && out.Account == nil {
 			// The token has headers of its own, and Authorization is between the machine and the application.
-			if !passes(out.Finding.Scheme) {
+			if !passes(out.Finding.Scheme) || h.holdsKey(&out.Finding, nil) {
 				delete(r.Header, "Authorization")
 			}
 			return answer{}
@@ -157,12 +159,36 @@ func (h *Handler) takesAppPasswords(rt *runtime) bool {
 	return rt.gate.Keys != nil && (on == gate.On || on == gate.Unset && rt.gate.PerUserAppPasswords)
 }
 
+// overDigest are the challenges for app passwords over HTTP Digest; nil where they come over Basic alone.
+func (h *Handler) overDigest(rt *runtime, out *gate.Outcome, now time.Time) []string {
+	if !h.gated.Doors.Digest || !h.takesAppPasswords(rt) {
+		return nil
+	}
+	return rt.gate.Keys.Challenges(h.gated.Name, out.Stale, now)
+}
+
 // instead is what a refused program is told to use.
 func (h *Handler) instead(rt *runtime) portal.Instead {
 	if h.takesAppPasswords(rt) {
 		return portal.AppPasswordInstead
 	}
 	return portal.BrowserInstead
+}
+
+// holdsKey says whether a credential is an app password: one of this account over Basic, or whatever answers our challenge over Digest. It is ours,
+// and not the application's.
+func (h *Handler) holdsKey(f *legacy.Finding, a *account.Account) bool {
+	switch {
+	case f.Digest != nil:
+		return f.Digest.Realm == gate.AppPasswordRealm(h.gated.Name)
+	case f.Basic != nil && a != nil:
+		id, ok := machinekey.IDOf(f.Basic.Password)
+		if ok {
+			_, ok = a.AppPassword(id)
+		}
+		return ok
+	}
+	return false
 }
 
 // passes says whether a credential of this kind may reach the application beside a session. NTLM and Negotiate sign in a connection

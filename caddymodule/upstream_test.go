@@ -158,6 +158,40 @@ func TestWhatBecomesOfACredentialBesideASession(t *testing.T) {
 	}
 }
 
+// TestAnAppPasswordBesideASessionIsNotTheApplications: a program that keeps cookies sends both.
+func TestAnAppPasswordBesideASessionIsNotTheApplications(t *testing.T) {
+	a := newApplication(t, "with_session pass\napp_passwords on digest")
+	rt, err := active.get().ready()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := rt.admin.AddAppPassword(t.Context(), "alice", machinekey.Wish{Application: "app", Name: "laptop"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookies := signIn(t, active.get().handlers[0])
+	digest := func(realm string) string {
+		return `Digest username="alice", realm="` + realm + `", nonce="n", uri="/x", qop=auth, nc=00000001, cnonce="c", algorithm=MD5, response="00000000000000000000000000000000"`
+	}
+	looksLikeOne := strings.Repeat("7", 28)
+	for reason, c := range map[string]struct {
+		value string
+		stays bool
+	}{
+		"one of hers":              {basic("alice:" + key.Secret), false},
+		"one in capitals":          {basic("alice:" + strings.ToUpper(key.Secret)), false},
+		"an answer for us":         {digest("app: app password"), false},
+		"one for the application":  {digest("app"), true},
+		"her password there":       {basic("alice:secret"), true},
+		"one that looks like ours": {basic("alice:" + looksLikeOne), true},
+	} {
+		got, _ := a.get(t, "/x", cookies, http.Header{"Authorization": {c.value}})
+		if got == nil || (got.Get("Authorization") == c.value) != c.stays || !c.stays && got["Authorization"] != nil {
+			t.Errorf("%s: the application gets %q", reason, got["Authorization"])
+		}
+	}
+}
+
 func TestAUsersCredentialGoesToHisApplicationForHimAlone(t *testing.T) {
 	a := newApplication(t, "upstream_basic per_user\nbypass /public/*")
 	h := active.get().handlers[0]

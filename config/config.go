@@ -276,6 +276,10 @@ type Application struct {
 	// them on.
 	AppPasswords string `json:"app_passwords,omitempty"`
 
+	// Whether app passwords may come over HTTP Digest, too: `app_passwords on digest`. Programs that know both then choose Digest, over which
+	// only those are good that were made since. Default: false.
+	AppPasswordsDigest bool `json:"app_passwords_digest,omitempty"`
+
 	// Whether service tokens open this application. Default: false.
 	ServiceTokens bool `json:"service_tokens,omitempty"`
 

@@ -127,6 +127,9 @@ func (a *Application) validateLegacy(ps *Problems) {
 	if v := a.AppPasswords; v != "" && v != On && v != Off {
 		ps.add("app_passwords", "app passwords are `on` or `off`, not %q", v)
 	}
+	if a.AppPasswordsDigest && a.AppPasswords != On {
+		ps.add("app_passwords_digest", "app passwords come over Digest where they are on; write `app_passwords on digest`, or take `digest` out")
+	}
 	for i, p := range a.LoginPaths {
 		field := fmt.Sprintf("legacy_login[%d]", i)
 		checkPathPattern(ps, field, p)

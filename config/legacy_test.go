@@ -55,7 +55,7 @@ func TestExceptionKeepsItsNameWhenItIsProlonged(t *testing.T) {
 
 func TestLegacyJSONComesBackEqual(t *testing.T) {
 	const text = `{"application":"hr","legacy_auth":[{"classes":["all"],"mode":"report"},{"classes":["digest"],"mode":"allow","from":["10.0.0.0/8"],"paths":["/dav/*"]}],` +
-		`"legacy_exceptions":[{"classes":["basic"],"user":"alice","until":"2027-03-01","owner":"A","reason":"B"}],"app_passwords":"on","service_tokens":true,"legacy_only":true,"legacy_login":["/login"]}`
+		`"legacy_exceptions":[{"classes":["basic"],"user":"alice","until":"2027-03-01","owner":"A","reason":"B"}],"app_passwords":"on","app_passwords_digest":true,"service_tokens":true,"legacy_only":true,"legacy_login":["/login"]}`
 	var a Application
 	if err := json.Unmarshal([]byte(text), &a); err != nil {
 		t.Fatal(err)

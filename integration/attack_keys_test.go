@@ -287,6 +287,20 @@ func closed(c <-chan struct{}) bool {
 func TestAttackOpenConnectionsOfKeysAreCutOnEveryNode(t *testing.T) {
 	t.Parallel()
 	up := lab.NewUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "websocket" {
+			conn, rw, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+			for rw.Flush() == nil {
+				rw.WriteString("secret report\n")
+				time.Sleep(20 * time.Millisecond)
+			}
+			return
+		}
 		for w.WriteHeader(http.StatusOK); r.Context().Err() == nil; time.Sleep(20 * time.Millisecond) {
 			fmt.Fprintln(w, "secret report")
 			w.(http.Flusher).Flush()
@@ -310,12 +324,23 @@ func TestAttackOpenConnectionsOfKeysAreCutOnEveryNode(t *testing.T) {
 	} {
 		value, made := key()
 		ended := held(t, there, "Authorization", value)
+		program := lab.NewBrowser(t, there.URL)
+		program.Header.Set("Authorization", value)
+		socket, _ := program.WebSocket("/socket")
+		socket.WantFlowing(t, reason+": the WebSocket")
 		end(made)
+		socket.WantCut(t, time.Now(), time.Second, reason+": the WebSocket")
 		there.Within(t, time.Now(), time.Second, reason+": it is cut", func() bool { return closed(ended) })
 	}
 	token := asJSON[madeAppPassword](t, here.Command("service-token", "add", "backup", "--json"))
 	ended := held(t, there, "Mfa-Token-Id Mfa-Token-Secret", token.ID+" and "+token.Secret)
+	machine := lab.NewBrowser(t, there.URL)
+	machine.Header.Set("Mfa-Token-Id", token.ID)
+	machine.Header.Set("Mfa-Token-Secret", token.Secret)
+	socket, _ := machine.WebSocket("/socket")
+	socket.WantFlowing(t, "a service token: the WebSocket")
 	here.Command("service-token", "revoke", "backup", token.ID)
+	socket.WantCut(t, time.Now(), time.Second, "a service token: the WebSocket")
 	there.Within(t, time.Now(), time.Second, "a service token: it is cut", func() bool { return closed(ended) })
 	value, _ := key()
 	stays := held(t, there, "Authorization", value)

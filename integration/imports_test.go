@@ -115,7 +115,7 @@ var allowed = map[string]struct {
 	"internal/signinlog":  {[]string{"internal/audit", "internal/mfa", "internal/store"}, "a log keeps what it is told, and asks nobody"},
 	"internal/notice":     {[]string{"internal/audit", "internal/directory", "internal/mfa", "internal/sender", "internal/throttle"}, "it tells people what it is told, and changes nothing"},
 	"internal/inventory":  {[]string{"internal/audit", "internal/mfa", "internal/store"}, "it keeps what it is told, and asks nobody"},
-	"internal/machinekey": {[]string{"internal/account", "internal/audit", "internal/directory", "internal/gate", "internal/mfa", "internal/seal", "internal/store", "internal/throttle"}, "it judges the keys that the gate asks about, and knows no request and no page"},
+	"internal/machinekey": {[]string{"internal/account", "internal/audit", "internal/directory", "internal/gate", "internal/legacy", "internal/mfa", "internal/seal", "internal/store", "internal/throttle"}, "it judges the keys that the gate asks about, and knows no request and no page"},
 	"internal/session":    {[]string{"internal/mfa", "internal/seal", "internal/store"}, "sessions know nothing of what their proofs are worth"},
 	"internal/platform":   {nil, "it reads headers and nothing else"},
 	"internal/filewatch":  {nil, "it reads a version of a file, whatever is in it"},

@@ -32,6 +32,9 @@ type AppPassword struct {
 	Mark    string // of the user when it was made
 	Digest  []byte
 
+	// HTTPDigest is what a response over HTTP Digest is judged by, sealed by whoever judges it; empty: none is right.
+	HTTPDigest []byte
+
 	LastUsed time.Time // zero: never; exact to some minutes
 }
 
@@ -49,11 +52,12 @@ type appPasswordRecord struct {
 	Expires     time.Time      `json:"expires"`
 	Mark        string         `json:"mark"`
 	Digest      []byte         `json:"digest"`
+	HTTPDigest  []byte         `json:"http_digest,omitempty"`
 	LastUsed    time.Time      `json:"last_used,omitzero"`
 }
 
 func (p *AppPassword) record() appPasswordRecord {
-	return appPasswordRecord{p.Name, p.Application, p.From, p.Methods, p.Paths, p.Made, p.By, p.Expires, p.Mark, p.Digest, p.LastUsed}
+	return appPasswordRecord{p.Name, p.Application, p.From, p.Methods, p.Paths, p.Made, p.By, p.Expires, p.Mark, p.Digest, p.HTTPDigest, p.LastUsed}
 }
 
 func decodeAppPassword(key string, value []byte) (*AppPassword, error) {
@@ -62,7 +66,7 @@ func decodeAppPassword(key string, value []byte) (*AppPassword, error) {
 		return nil, err
 	}
 	return &AppPassword{
-		strings.TrimPrefix(key, appPasswordPrefix), r.Name, r.Application, r.From, r.Methods, r.Paths, r.Made, r.By, r.Expires, r.Mark, r.Digest, r.LastUsed,
+		strings.TrimPrefix(key, appPasswordPrefix), r.Name, r.Application, r.From, r.Methods, r.Paths, r.Made, r.By, r.Expires, r.Mark, r.Digest, r.HTTPDigest, r.LastUsed,
 	}, nil
 }
 
@@ -120,9 +124,12 @@ func (a *Account) appPasswordChanges(put func(key string, value any, expires tim
 	return changed, nil
 }
 
-// UseAppPassword notes when an app password was used last, and a digest in place of the one that was judged; nil: it stays. Nobody is
+// Renewed is what takes the place of what was kept of an app password; nil: it stays.
+type Renewed struct{ Digest, HTTPDigest []byte }
+
+// UseAppPassword notes when an app password was used last, and what is made anew in place of what was judged. Nobody is
 // told of it: what others remember is as good. One that is gone, or was changed since, stays as it is.
-func (s *Service) UseAppPassword(ctx context.Context, id mfa.UserID, p *AppPassword, now time.Time, digest []byte) error {
+func (s *Service) UseAppPassword(ctx context.Context, id mfa.UserID, p *AppPassword, now time.Time, renewed Renewed) error {
 	err := store.Modify(ctx, s.store, partition(id), []string{appPasswordPrefix + p.ID}, false, func(records []store.Record) ([]store.Change, error) {
 		r := records[0]
 		if r.Version == 0 {
@@ -132,8 +139,11 @@ func (s *Service) UseAppPassword(ctx context.Context, id mfa.UserID, p *AppPassw
 		if err != nil || !bytes.Equal(kept.Digest, p.Digest) {
 			return nil, err
 		}
-		if digest != nil {
-			kept.Digest = digest
+		if renewed.Digest != nil {
+			kept.Digest = renewed.Digest
+		}
+		if renewed.HTTPDigest != nil && bytes.Equal(kept.HTTPDigest, p.HTTPDigest) {
+			kept.HTTPDigest = renewed.HTTPDigest
 		}
 		if now.After(kept.LastUsed) {
 			kept.LastUsed = now

@@ -14,7 +14,7 @@ import (
 func appPassword(id string) *AppPassword {
 	return &AppPassword{
 		ID: id, Name: "phone", Application: "mail", From: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Methods: []string{"GET"}, Paths: []string{"/dav/*"},
-		Made: now, By: "admin", Expires: now.Add(time.Hour), Mark: "m", Digest: []byte("digest"), LastUsed: now,
+		Made: now, By: "admin", Expires: now.Add(time.Hour), Mark: "m", Digest: []byte("digest"), HTTPDigest: []byte("sealed"), LastUsed: now,
 	}
 }
 
@@ -81,7 +81,7 @@ func TestOthersHearOfAnAppPasswordThatEndsAndNotOfItsUse(t *testing.T) {
 		t.Fatalf("told %d times of a new one", told)
 	}
 	later := now.Add(10 * time.Minute)
-	if err := s.UseAppPassword(ctx, alice, p, later, nil); err != nil {
+	if err := s.UseAppPassword(ctx, alice, p, later, Renewed{}); err != nil {
 		t.Fatal(err)
 	}
 	a, err := s.Load(ctx, alice)
@@ -96,7 +96,7 @@ func TestOthersHearOfAnAppPasswordThatEndsAndNotOfItsUse(t *testing.T) {
 		t.Fatalf("told %d times of the end", told)
 	}
 	// Who uses it at that moment doesn't bring it back.
-	if err := s.UseAppPassword(ctx, alice, p, later, nil); err != nil {
+	if err := s.UseAppPassword(ctx, alice, p, later, Renewed{}); err != nil {
 		t.Fatal(err)
 	}
 	if records, err := memory.List(ctx, partition(alice), appPasswordPrefix); err != nil || len(records) != 0 {
@@ -111,7 +111,7 @@ func TestAUseOfAnOlderAppPasswordDoesNotTouchOneWithItsID(t *testing.T) {
 	if _, err := s.Update(ctx, alice, now, func(a *Account) error { a.AddAppPassword(replaced); return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.UseAppPassword(ctx, alice, old, now.Add(time.Hour), []byte("forged")); err != nil {
+	if err := s.UseAppPassword(ctx, alice, old, now.Add(time.Hour), Renewed{Digest: []byte("forged"), HTTPDigest: []byte("forged")}); err != nil {
 		t.Fatal(err)
 	}
 	records, err := memory.List(ctx, partition(alice), appPasswordPrefix)

@@ -30,6 +30,7 @@ type AppPassword struct {
 	By          string         `json:"by,omitempty"` // admin; empty: the user himself
 	Expires     time.Time      `json:"expires"`
 	LastUsed    time.Time      `json:"last_used,omitzero"`
+	Digest      bool           `json:"digest,omitempty"` // it is good over HTTP Digest, too
 }
 
 // NewAppPassword is a new app password of a user. It is told once.
@@ -65,7 +66,7 @@ type NewServiceTokenSecret struct {
 }
 
 func appPassword(p *account.AppPassword) AppPassword {
-	return AppPassword{p.ID, p.Name, p.Application, list(p.From), list(p.Methods), list(p.Paths), p.Made, p.By, p.Expires, p.LastUsed}
+	return AppPassword{p.ID, p.Name, p.Application, list(p.From), list(p.Methods), list(p.Paths), p.Made, p.By, p.Expires, p.LastUsed, len(p.HTTPDigest) > 0}
 }
 
 // AppPasswords lists those of a user that have not ended, the newest first.

@@ -16,6 +16,9 @@ type Doors struct {
 	AppPasswords  Switch
 	ServiceTokens bool
 
+	// Digest says that app passwords, where they are On, may come over HTTP Digest, too.
+	Digest bool
+
 	// Only says that nobody signs in: what carries no legacy credential passes as it came.
 	Only bool
 

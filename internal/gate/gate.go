@@ -55,7 +55,8 @@ type Request struct {
 	Destinations []string
 
 	Method     string
-	Overrides  []string       // methods in headers that some applications read in place of it; looked for where Finding has a Basic credential
+	Overrides  []string       // methods in headers that some applications read in place of it; looked for where Finding has a credential that can be judged
+	Line       Line           // as the client sent it; looked for where Finding has a Digest credential
 	UserAgent  string         // and what else the client says of itself,
 	Hint       string         // Sec-CH-UA-Platform
 	Finding    legacy.Finding // what it has of legacy authentication
@@ -100,6 +101,9 @@ type Outcome struct {
 	// Invite says that a program gets 401 Basic: it has no credential, and could have one here; or it has a wrong one. Wrong says that its
 	// credential was judged, and is wrong or came too often.
 	Invite, Wrong bool
+
+	// Stale says, with Invite, that the credential was right, and its nonce is used up.
+	Stale bool
 
 	// Fresh says that a password was judged for this request and is right: not a moment ago for another.
 	Fresh bool

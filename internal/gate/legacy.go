@@ -85,7 +85,8 @@ func (g *Gate) credential(ctx context.Context, r *Request, out Outcome) Outcome 
 	if app.Doors.ServiceTokens && g.Keys != nil && (r.TokenID != "" || r.TokenSecret != "") {
 		return g.serviceToken(ctx, r)
 	}
-	if f.Basic == nil {
+	digest := g.overDigest(r)
+	if f.Basic == nil && !digest {
 		r.readBody(&f)
 	}
 	if f.Class == legacy.None {
@@ -95,6 +96,9 @@ func (g *Gate) credential(ctx context.Context, r *Request, out Outcome) Outcome 
 	facts := policy.Facts{Now: r.Now, Application: app.Name, Client: legacyClient(r.Client, &f)}
 	if d, blocked := g.Policy.BlocksClients(&facts); blocked {
 		return refused(&f, d)
+	}
+	if digest {
+		return g.appPasswordOverDigest(ctx, r, &f)
 	}
 	named := ""
 	if f.Basic != nil {
@@ -144,6 +148,36 @@ func (r *Request) readBody(f *legacy.Finding) {
 // mayHoldKey says whether app passwords open the application for anybody.
 func (g *Gate) mayHoldKey(r *Request) bool {
 	return g.Keys != nil && (r.Application.Doors.AppPasswords == On || r.Application.Doors.AppPasswords == Unset && g.PerUserAppPasswords)
+}
+
+// overDigest says whether a request has a Digest credential that is meant for us: another realm is the application's own.
+func (g *Gate) overDigest(r *Request) bool {
+	doors, c := &r.Application.Doors, r.Finding.Digest
+	return c != nil && g.Keys != nil && doors.Digest && doors.AppPasswords == On && c.Realm == AppPasswordRealm(r.Application.Name)
+}
+
+// appPasswordOverDigest judges a Digest credential as an app password. It is nothing else, so that no other door is tried.
+func (g *Gate) appPasswordOverDigest(ctx context.Context, r *Request, f *legacy.Finding) Outcome {
+	named, err := mfa.CanonicalName(f.Digest.User)
+	if err != nil {
+		named = f.Digest.User // costs what a wrong one does
+	}
+	holder, err := g.Keys.AppPasswordOverDigest(ctx, named, f.Digest, r.use())
+	wait := (*throttle.WaitError)(nil)
+	result := refused(f, policy.Decision{Action: policy.Block, Reason: policy.NothingProven})
+	switch {
+	case err == nil:
+		return g.held(r, f, ByAppPassword, holder, legacyClient(r.Client, f))
+	case errors.Is(err, ErrStale):
+		result.Invite, result.Stale = true, true
+	case errors.Is(err, ErrWrongKey):
+		result.Invite, result.Wrong = true, true
+	case errors.As(err, &wait):
+		result.Wrong = true
+	default:
+		return Outcome{Verdict: Unavailable, Err: err, Finding: *f}
+	}
+	return result
 }
 
 // refused is the outcome for a credential that opens nothing.
@@ -294,7 +328,7 @@ func (g *Gate) entry(r *Request, f *legacy.Finding, door door) *Entry {
 	if f.Basic != nil {
 		e.finding.Basic = &legacy.Credential{}
 	}
-	e.finding.User = ""
+	e.finding.User, e.finding.Digest = "", nil
 	e.Emergency = g.Emergency && door.exception == nil && door.way != askPolicy
 	e.Would = door.exception != nil || f.Class.Reported() || door.mode == Allow && !g.Emergency
 	return e
@@ -345,7 +379,7 @@ func (r *Request) spot() spot { return spot{r.Client.Address, r.Asked, r.Rewritt
 func (r *Request) use() Use {
 	return Use{
 		Application: r.Application.Name, AppPasswords: r.Application.Doors.AppPasswords, Method: r.Method, Overrides: r.Overrides,
-		Asked: r.Asked, Rewritten: r.Rewritten, Destinations: r.Destinations, Address: r.Client.Address, Now: r.Now,
+		Asked: r.Asked, Rewritten: r.Rewritten, Destinations: r.Destinations, Address: r.Client.Address, Now: r.Now, Line: r.Line,
 	}
 }
 
@@ -455,7 +489,7 @@ func (g *Gate) StillAdmits(ctx context.Context, e *Entry, application *Applicati
 // stillHeld asks again for a key, without its secret.
 func (g *Gate) stillHeld(ctx context.Context, e *Entry, application *Application, facts *policy.Facts, now time.Time) (bool, error) {
 	doors := &application.Doors
-	if g.Keys == nil || e.By == ByServiceToken && !doors.ServiceTokens {
+	if g.Keys == nil || e.By == ByServiceToken && !doors.ServiceTokens || e.By == ByAppPassword && e.finding.Scheme == legacy.Digest && !doors.Digest {
 		return false, nil
 	}
 	err := g.Keys.Again(ctx, e.Holder, Use{

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -119,6 +120,29 @@ func (k *keys) AppPassword(ctx context.Context, name, secret string, use Use) (H
 	return Holder{User: u, Account: a, Key: "k1", Name: "mail"}, err
 }
 
+// AppPasswordOverDigest takes the realm's own: a response whose first byte says what becomes of it.
+func (k *keys) AppPasswordOverDigest(ctx context.Context, name string, c *legacy.DigestCredential, use Use) (Holder, error) {
+	k.calls.Add(1)
+	switch {
+	case k.err != nil:
+		return Holder{}, k.err
+	case use.Line != (Line{Method: "GET", Target: "/a?b", Host: "hr.example.com"}):
+		k.f.t.Errorf("the request line is %+v", use.Line)
+	case c.Response[0] == 1:
+		return Holder{}, ErrStale
+	case c.Response[0] != 0 || k.revoked.Load():
+		return Holder{}, ErrWrongKey
+	}
+	u, err := k.f.people.ByName(ctx, name)
+	if err != nil {
+		return Holder{}, ErrWrongKey
+	}
+	a, err := k.f.accounts.Get(ctx, u.ID)
+	return Holder{User: u, Account: a, Key: "k1", Name: "mail"}, err
+}
+
+func (k *keys) Challenges(string, bool, time.Time) []string { return nil }
+
 func (k *keys) ServiceToken(_ context.Context, id, secret string, use Use) (Holder, error) {
 	k.calls.Add(1)
 	switch {
@@ -219,12 +243,28 @@ func one(mode Mode, scope Scope, classes ...legacy.Class) Doors {
 	return Doors{Rules: []Rule{{Classes: classes, Mode: mode, Scope: scope}}}
 }
 
+// byDigest takes app passwords over Digest too, and digestScope also lets the application's own Digest through from the office.
+var (
+	byDigest    = Doors{AppPasswords: On, Digest: true}
+	digestScope = Doors{AppPasswords: On, Digest: true, Rules: []Rule{{Mode: Allow, Classes: []legacy.Class{legacy.Digest}, Scope: Scope{From: office}}}}
+)
+
+// digestOf is a Digest credential whose response begins so.
+func digestOf(user, response string) string {
+	return `Digest username="` + user + `", realm="hr: app password", nonce="n", uri="/a?b", qop=auth, nc=00000001, cnonce="c", algorithm=MD5, response="` + response + strings.Repeat("7", 30) + `"`
+}
+
+// asked is the request line that digestOf is for.
+func asked(_ *doorsFixture, r *Request) {
+	r.Line = Line{Method: "GET", Target: "/a?b", Host: "hr.example.com"}
+}
+
 func TestDoors(t *testing.T) {
 	from := func(ranges []netip.Prefix) Scope { return Scope{From: ranges} }
 	below := func(paths ...string) Scope { return Scope{Paths: NewPaths(paths)} }
 	ends := time.Now().Add(time.Hour)
-	forAlice := Doors{Exceptions: []Exception{{Name: "x", User: "alice", Classes: []legacy.Class{legacy.Basic}, Until: ends, Scope: from(office)}}}
-	forScanner := Doors{Exceptions: []Exception{{Name: "y", Service: "scanner", Classes: []legacy.Class{legacy.Digest}, Until: ends, Scope: from(office)}}}
+	forAlice := Doors{Exceptions: []Exception{{Name: "x", User: "alice", Classes: []legacy.Class{legacy.Basic}, Until: ends, Scope: Scope{From: office}}}}
+	forScanner := Doors{Exceptions: []Exception{{Name: "y", Service: "scanner", Classes: []legacy.Class{legacy.Digest}, Until: ends, Scope: Scope{From: office}}}}
 	for reason, tc := range map[string]struct {
 		model     policy.Model
 		doors     Doors
@@ -303,7 +343,7 @@ func TestDoors(t *testing.T) {
 		"NTLM inside of its scope, over shared connections": {model: defaultsOn, doors: one(Allow, from(office), legacy.NTLM), request: []string{ntlm}, want: Legacy},
 		"and beside another credential":                     {model: defaultsOn, doors: one(Allow, from(office)), request: []string{digest, ntlm}, want: Legacy},
 		"and where it is malformed":                         {model: defaultsOn, doors: one(Allow, from(office)), request: []string{"x, NTLM TlRMTVNTUAABAAAA"}, want: Legacy},
-		"and where a service is excepted":                   {model: defaultsOn, doors: Doors{Exceptions: []Exception{{Name: "z", Service: "scanner", Classes: []legacy.Class{legacy.NTLM}, Until: ends, Scope: from(office)}}}, request: []string{ntlm}, want: Legacy},
+		"and where a service is excepted":                   {model: defaultsOn, doors: Doors{Exceptions: []Exception{{Name: "z", Service: "scanner", Classes: []legacy.Class{legacy.NTLM}, Until: ends, Scope: Scope{From: office}}}}, request: []string{ntlm}, want: Legacy},
 		"NTLM over a connection for each client":            {model: defaultsOn, doors: Doors{Rules: one(Allow, from(office), legacy.NTLM).Rules, Unshared: true}, request: []string{ntlm}, want: Admit, by: ByScope},
 
 		// A policy that blocks whatever the client is above all that.
@@ -333,6 +373,24 @@ func TestDoors(t *testing.T) {
 		"the password itself where app passwords are on":      {model: defaultsOn, doors: Doors{AppPasswords: On}, request: []string{basic("alice", "pw-alice")}, want: Legacy, invite: true},
 		"the password itself where they are on beside report": {model: defaultsOn, doors: Doors{AppPasswords: On, Rules: []Rule{{Mode: Report}}}, request: []string{basic("alice", "pw-alice")}, want: Admit, by: ByPassword, user: "alice", hashes: 1},
 		"an app password beside report":                       {model: defaultsOn, doors: Doors{AppPasswords: On, Rules: []Rule{{Mode: Report}}}, request: []string{basic("alice", "key-alice-hr")}, want: Admit, by: ByAppPassword, user: "alice"},
+		"one over Digest":                                     {model: defaultsOn, doors: byDigest, request: []string{digestOf("alice", "00")}, change: asked, want: Admit, by: ByAppPassword, user: "alice"},
+		"one over Digest, in capitals":                        {model: defaultsOn, doors: byDigest, request: []string{digestOf("ALICE", "00")}, change: asked, want: Admit, by: ByAppPassword, user: "alice"},
+		"a wrong one over Digest":                             {model: defaultsOn, doors: byDigest, request: []string{digestOf("alice", "02")}, change: asked, want: Legacy, invite: true},
+		"one over Digest of nobody":                           {model: defaultsOn, doors: byDigest, request: []string{digestOf("zoe", "00")}, change: asked, want: Legacy, invite: true},
+		"one over Digest with an old nonce":                   {model: defaultsOn, doors: byDigest, request: []string{digestOf("alice", "01")}, change: asked, want: Legacy, invite: true},
+		"one over Digest after too many wrong ones":           {model: defaultsOn, doors: byDigest, request: []string{digestOf("alice", "00")}, change: func(f *doorsFixture, r *Request) { f.keys.err = &throttle.WaitError{} }, want: Legacy},
+		"one over Digest, and the store is down":              {model: defaultsOn, doors: byDigest, request: []string{digestOf("alice", "00")}, change: func(f *doorsFixture, r *Request) { f.keys.err = errors.New("down") }, want: Unavailable},
+		"one over Digest where they come over Basic alone":    {model: defaultsOn, doors: Doors{AppPasswords: On}, request: []string{digestOf("alice", "00")}, change: asked, want: Legacy},
+		"one over Digest where there are none":                {model: defaultsOn, doors: Doors{Digest: true}, request: []string{digestOf("alice", "00")}, change: asked, want: Legacy},
+		"one over Digest where the user's setting decides":    {model: defaultsOn, doors: Doors{Digest: true}, request: []string{digestOf("alice", "00")}, change: func(f *doorsFixture, _ *Request) { f.PerUserAppPasswords = true }, want: Legacy},
+		"one over Digest, twice":                              {model: defaultsOn, doors: byDigest, request: []string{digestOf("alice", "00"), digestOf("alice", "00")}, change: asked, want: Legacy},
+		"one over Digest beside Basic":                        {model: defaultsOn, doors: byDigest, request: []string{digestOf("alice", "00"), basic("alice", "key-alice-hr")}, change: asked, want: Legacy},
+		"Digest that can't be judged, where it is on":         {model: defaultsOn, doors: byDigest, request: []string{digest}, change: asked, want: Legacy},
+		"Digest for the application's own realm":              {model: defaultsOn, doors: byDigest, request: []string{strings.Replace(digestOf("alice", "00"), "hr: app password", "hr", 1)}, change: asked, want: Legacy},
+		"that in its scope":                                   {model: defaultsOn, doors: digestScope, request: []string{strings.Replace(digestOf("alice", "00"), "hr: app password", "hr", 1)}, change: asked, want: Admit, by: ByScope},
+		"one over Digest in that scope":                       {model: defaultsOn, doors: digestScope, request: []string{digestOf("alice", "00")}, change: asked, want: Admit, by: ByAppPassword, user: "alice"},
+		"a wrong one over Digest in that scope":               {model: defaultsOn, doors: digestScope, request: []string{digestOf("alice", "02")}, change: asked, want: Legacy, invite: true},
+		"one over Digest of who is blocked":                   {model: policies(blockButBreakglass), doors: byDigest, request: []string{digestOf("alice", "00")}, change: asked, want: Legacy, user: "alice"},
 		"a service token":                                     {model: defaultsOn, doors: Doors{ServiceTokens: true}, change: tokened("s3cret"), want: Admit, by: ByServiceToken, user: "service:backup"},
 		"one beside the application's own Basic":              {model: defaultsOn, doors: Doors{ServiceTokens: true}, request: []string{basic("svc", "x")}, change: tokened("s3cret"), want: Admit, by: ByServiceToken, user: "service:backup"},
 		"a wrong one":                                         {model: defaultsOn, doors: Doors{ServiceTokens: true}, change: tokened("x"), want: Legacy},

@@ -83,7 +83,7 @@ func (f *Finding) inspectBody(contentType, contentEncoding string, prefix []byte
 	case class == ROPC:
 		// The header of such a request names the program, and the body the user: RFC 6749, sections 2.3.1 and 4.3.2. Where
 		// no tokens are given, the application could take the header for the user's.
-		f.Class, f.Basic, f.User = ROPC, nil, plainName(l.user)
+		f.Class, f.Basic, f.Digest, f.User = ROPC, nil, nil, plainName(l.user)
 		if f.hint == ROPC && f.Scheme == Basic {
 			f.Scheme = None
 		}

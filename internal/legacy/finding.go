@@ -29,10 +29,14 @@ type Finding struct {
 
 	NTLM bool // one of the values is NTLM, or what some server could take for it
 
-	User    string      // as typed, if it can be read; anybody can claim any
-	Basic   *Credential // exactly one well-formed Basic credential, and no other in the head: only that can be verified
-	Client  string      // the client's family by its User-Agent, from a fixed list, "other" or "none"; empty where nothing else is found
-	Dialect Dialect     // what the answer must look like
+	User  string      // as typed, if it can be read; anybody can claim any
+	Basic *Credential // exactly one well-formed Basic credential, and no other in the head: only that can be verified
+
+	// Digest is a Digest credential that can be judged, under the same conditions as Basic.
+	Digest *DigestCredential
+
+	Client  string  // the client's family by its User-Agent, from a fixed list, "other" or "none"; empty where nothing else is found
+	Dialect Dialect // what the answer must look like
 
 	// Body says that the Class is final only when the body was looked at: see InspectBody. An application's sign-in form and a known
 	// path of XML-RPC have their class before.
@@ -47,7 +51,7 @@ func Inspect(r *Request) Finding {
 	var f Finding
 	modern := f.carry(r.Header["Authorization"])
 	if wsse := r.Header["X-Wsse"]; len(wsse) > 0 {
-		f.Basic = nil
+		f.Basic, f.Digest = nil, nil
 		if f.Scheme == None {
 			f.Scheme = WSSE
 			f.User = plainName(parameter(wsse[0], "username"))
@@ -57,11 +61,11 @@ func Inspect(r *Request) Finding {
 	switch {
 	case f.Scheme == Malformed:
 	case r.UserInfo:
-		f.Class, f.Basic = UserInfo, nil
+		f.Class, f.Basic, f.Digest = UserInfo, nil, nil
 	case f.Scheme != None && !f.Scheme.Reported():
 		legacy := *r // its address goes to the heap, and that of a request without a credential must not
 		if legacy.climbsAcrossExchange() {
-			f.Class, f.Basic = Malformed, nil
+			f.Class, f.Basic, f.Digest = Malformed, nil, nil
 		} else if class := legacy.protocol(); class != None {
 			f.Class = class
 		}

@@ -23,9 +23,10 @@ var legacySchemes = []string{"basic", "digest", "ntlm", "negotiate", "kerberos"}
 
 // carried is what stands in one value of the Authorization header.
 type carried struct {
-	class Class
-	user  string
-	basic *Credential
+	class  Class
+	user   string
+	basic  *Credential
+	digest *DigestCredential
 }
 
 // carry reads every value of a request's Authorization header (RFC 9110, section 11.6.2). One legacy value among others is
@@ -38,7 +39,7 @@ func (f *Finding) carry(values []string) (modern bool) {
 			continue
 		}
 		if len(values) == 1 {
-			f.Basic = c.basic
+			f.Basic, f.Digest = c.basic, c.digest
 		}
 		f.NTLM = f.NTLM || c.class == NTLM || c.class == Malformed && mayBeNTLM(v)
 		if f.Scheme != None && !f.Scheme.Reported() && !c.class.Reported() && c.class != f.Scheme {
@@ -74,12 +75,13 @@ func parseAuthorization(value string) carried {
 		class = Malformed
 	case class == Basic:
 		if c, ok := parseBasic(rest); ok {
-			return carried{Basic, c.name(), c}
+			return carried{class: Basic, user: c.name(), basic: c}
 		}
 		class = Malformed
 	case class == Digest:
 		if !hides(rest, true) {
-			return carried{class: Digest, user: digestUser(rest)}
+			c, _ := parseDigest(rest)
+			return carried{class: Digest, user: digestUser(rest), digest: c}
 		}
 		class = Malformed
 	case class == NTLM, class == Kerberos:

@@ -61,11 +61,11 @@ func (s *Service) AppPassword(ctx context.Context, name, secret string, use gate
 		return gate.Holder{}, s.refused(try.event, reason)
 	}
 	s.note(try.owner, p.ID, p.LastUsed, use.Now, func(ctx context.Context) error {
-		var digest []byte
+		renewed := account.Renewed{HTTPDigest: s.overDigest.renew(user.ID, p)}
 		if s.passwords.stale(p.Digest) {
-			digest = s.passwords.make(parts...)
+			renewed.Digest = s.passwords.make(parts...)
 		}
-		return s.Accounts.UseAppPassword(ctx, user.ID, p, use.Now, digest)
+		return s.Accounts.UseAppPassword(ctx, user.ID, p, use.Now, renewed)
 	})
 	return gate.Holder{User: user, Account: a, Key: p.ID, Name: p.Name, Expires: p.Expires}, nil
 }

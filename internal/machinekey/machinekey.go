@@ -39,6 +39,7 @@ type Settings struct {
 type Application struct {
 	AppPasswords  gate.Switch
 	ServiceTokens bool
+	Digest        bool // its app passwords may come over HTTP Digest, too
 }
 
 // Service makes, judges and ends keys. Its exported fields are set once; it is safe for concurrent use.
@@ -54,11 +55,15 @@ type Service struct {
 	Applications map[string]Application // every one that a site has
 	PerUser      bool                   // who has a setting of his own may use app passwords where an application says nothing of them
 	Tokens       map[string]Token       // that are configured, by name
+	Counts       *Counts                // of nonces; it outlives configurations; nil: it doesn't
 
 	store     store.Store
 	view      *View
 	passwords *digester
 	tokens    *digester
+
+	overDigest *overDigest
+	nonces     *nonces
 
 	paid    memory[struct{}]            // whose attempt was right lately
 	waiting memory[*throttle.WaitError] // who must wait
@@ -85,6 +90,10 @@ const (
 func New(service *Service, s store.Store, view *View, keys *seal.Keyring) *Service {
 	service.store, service.view = s, view
 	service.passwords, service.tokens = newDigester(keys, "app password"), newDigester(keys, "service token")
+	service.overDigest, service.nonces = newOverDigest(keys), newNonces(keys)
+	if service.Counts == nil {
+		service.Counts = &Counts{}
+	}
 	return service
 }
 

@@ -101,6 +101,9 @@ func (s *Service) Put(a *account.Account, user *mfa.User, w Wish, now time.Time)
 	}
 	text := p.ID + random(secretLen)
 	p.Digest = s.passwords.make(passwordParts(a.ID, p, text)...)
+	if s.Applications[p.Application].Digest {
+		p.HTTPDigest = s.overDigest.seal(user, a.ID, p, grouped(text))
+	}
 	a.AddAppPassword(p)
 	return p, grouped(text), nil
 }

@@ -75,6 +75,12 @@ func parse(secret string) typed {
 	return typed{text: secret}
 }
 
+// IDOf is the id that an app password would have; false: this can be none.
+func IDOf(secret string) (id string, ok bool) {
+	id = parse(secret).id
+	return id, id != ""
+}
+
 // grouped writes letters in groups of four, which can be read aloud.
 func grouped(text string) string {
 	var b strings.Builder

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
 )
@@ -122,8 +123,9 @@ func (p *Portal) RefuseLegacy(w http.ResponseWriter, f Facts, class legacy.Class
 }
 
 // Invite asks a program for a user name and a password: 401 with a challenge for HTTP Basic (RFC 7617), also when what it has sent was
-// wrong. keys says that app passwords are taken here, so that nobody types his own password where it would not do.
-func (p *Portal) Invite(w http.ResponseWriter, r *http.Request, f Facts, keys bool) {
+// wrong. keys says that app passwords are taken here, so that nobody types his own password where it would not do; digests are challenges
+// for them over HTTP Digest. Basic stands first: some programs know one challenge alone, and every app password is good over Basic.
+func (p *Portal) Invite(w http.ResponseWriter, r *http.Request, f Facts, keys bool, digests []string) {
 	if f.Dialect == legacy.OFBA && f.Secure && strings.EqualFold(r.Header.Get("X-FORMS_BASED_AUTH_ACCEPTED"), "t") {
 		// It can open our sign-in, which is better than a password.
 		p.offerSignIn(w, f)
@@ -136,9 +138,9 @@ func (p *Portal) Invite(w http.ResponseWriter, r *http.Request, f Facts, keys bo
 	}
 	realm, sentence := f.Application, "This needs your user name and password."
 	if keys {
-		realm, sentence = f.Application+": app password", "This needs an app password, which you make at "+f.origin()+prefix+"account."
+		realm, sentence = gate.AppPasswordRealm(f.Application), "This needs an app password, which you make at "+f.origin()+prefix+"account."
 	}
-	w.Header().Set("WWW-Authenticate", `Basic realm="`+realm+`"`) // names of applications hold nothing to quote
+	w.Header()["Www-Authenticate"] = append([]string{`Basic realm="` + realm + `"`}, digests...) // names of applications hold nothing to quote
 	if Terminal(r) {
 		p.inTerminal(w, r, f, http.StatusUnauthorized)
 		return

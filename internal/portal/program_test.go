@@ -33,8 +33,9 @@ func programAnswers(p *Portal, r *http.Request, f Facts) map[string]*httptest.Re
 	p.Challenge(note("step-up"), r, f, "alice")
 	p.Refuse(note("policy"), r, f, "alice", policy.Decision{Reason: policy.PolicyBlocks})
 	p.Unavailable(note("unavailable"), r, f, nil)
-	p.Invite(note("invitation"), r, f, true)
-	p.Invite(note("invitation to a password"), r, f, false)
+	p.Invite(note("invitation"), r, f, true, nil)
+	p.Invite(note("invitation over Digest"), r, f, true, []string{`Digest realm="hr: app password"`, `Digest realm="x"`})
+	p.Invite(note("invitation to a password"), r, f, false, nil)
 	p.RefuseLegacy(note("legacy, where nobody signs in"), f, legacy.WebDAV, NothingInstead)
 	p.RefuseWrong(note("wrong"), f)
 	return answers
@@ -44,7 +45,7 @@ func TestProgramsGetOneLine(t *testing.T) {
 	p := testPortal(t, machineTexts(t))
 	r, f := toProgram(legacy.Plain)
 	for name, w := range programAnswers(p, r, f) {
-		status := map[string]int{"invitation": 401, "invitation to a password": 401, "unavailable": 503}[name]
+		status := map[string]int{"invitation": 401, "invitation over Digest": 401, "invitation to a password": 401, "unavailable": 503}[name]
 		if status == 0 {
 			status = http.StatusForbidden
 		}
@@ -53,7 +54,10 @@ func TestProgramsGetOneLine(t *testing.T) {
 			t.Errorf("%s: %d, %v\n%s", name, w.Code, w.Header(), body)
 		}
 		challenge := map[string]string{"invitation": `Basic realm="hr: app password"`, "invitation to a password": `Basic realm="hr"`}[name]
-		if got := w.Header().Get("Www-Authenticate"); got != challenge {
+		if name == "invitation over Digest" {
+			challenge = `Basic realm="hr: app password" Digest realm="hr: app password" Digest realm="x"`
+		}
+		if got := strings.Join(w.Header().Values("Www-Authenticate"), " "); got != challenge {
 			t.Errorf("%s: challenge %q", name, got)
 		}
 		if (name == "unavailable") != (w.Header().Get("Retry-After") != "") {
@@ -113,7 +117,7 @@ func TestOfficeIsOfferedOurSignIn(t *testing.T) {
 	// Who is only known by its name may know nothing but Basic.
 	r.Header.Del("X-FORMS_BASED_AUTH_ACCEPTED")
 	w := httptest.NewRecorder()
-	if p.Invite(w, r, f, true); w.Code != http.StatusUnauthorized {
+	if p.Invite(w, r, f, true, nil); w.Code != http.StatusUnauthorized {
 		t.Errorf("by its name: %d", w.Code)
 	}
 	// Over plain http there is no sign-in.
@@ -123,7 +127,7 @@ func TestOfficeIsOfferedOurSignIn(t *testing.T) {
 		t.Errorf("over plain http: %d, %v", w.Code, w.Header())
 	}
 	w = httptest.NewRecorder()
-	if p.Invite(w, r, f, true); w.Code != http.StatusForbidden || w.Header().Get("Www-Authenticate") != "" {
+	if p.Invite(w, r, f, true, nil); w.Code != http.StatusForbidden || w.Header().Get("Www-Authenticate") != "" {
 		t.Errorf("a password is asked for over plain http: %d, %v", w.Code, w.Header())
 	}
 }
