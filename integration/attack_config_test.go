@@ -121,7 +121,7 @@ func TestAttackSecretsInConfigurationAndLogs(t *testing.T) {
 	b := lab.NewBrowser(t, p.URL)
 	alice := b.Register("alice")
 	half := halfSignedIn(t, p, "alice")
-	code := lab.CodeAt(t, alice.Key, time.Now())
+	code := alice.Code(t)
 	codeFor(half, verifyForm(t, half), "totp", code)
 	lab.NewBrowser(t, p.URL).Password("/?password="+"hunter22", "alice", "a-wrong-password")
 	lab.NewBrowser(t, p.URL).Password("/", "a-password-in-the-wrong-field", "x")

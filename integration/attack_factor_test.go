@@ -41,7 +41,7 @@ func TestAttackACodeThatIsNotForThisSignIn(t *testing.T) {
 	// Nobody's session: the user and the session that the form names don't count.
 	stranger := lab.NewBrowser(t, p.URL)
 	for _, form := range []url.Values{{}, formA, {"username": {"alice"}, "user": {"alice"}, "session": formA["session"]}} {
-		if page := codeFor(stranger, form, "totp", lab.CodeAt(t, alice.Key, time.Now())); signedIn(page) || stranger.Cookie(sessionCookie) != "" {
+		if page := codeFor(stranger, form, "totp", alice.Unused(t)); signedIn(page) || stranger.Cookie(sessionCookie) != "" {
 			t.Errorf("a code without a password: %v", page)
 		}
 	}
@@ -49,7 +49,7 @@ func TestAttackACodeThatIsNotForThisSignIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mine := lab.CodeAt(t, bob.Key, time.Now())
+	mine := bob.Unused(t)
 	foreignForm := url.Values{"session": formB["session"], "t": formB["t"], "username": {"bob"}, "user": {"bob"}, "id": {"x"}, "credential": {"x"}}
 	for reason, try := range map[string]func() *lab.Page{
 		"another user's code": func() *lab.Page { return codeFor(a, formA, "totp", mine) },
@@ -57,17 +57,17 @@ func TestAttackACodeThatIsNotForThisSignIn(t *testing.T) {
 			return codeFor(a, url.Values{"session": formA["session"], "username": {"bob"}}, "totp", mine)
 		},
 		"another user's form":              func() *lab.Page { return codeFor(a, foreignForm, "totp", mine) },
-		"the right code in another's form": func() *lab.Page { return codeFor(a, foreignForm, "totp", lab.CodeAt(t, alice.Key, time.Now())) },
+		"the right code in another's form": func() *lab.Page { return codeFor(a, foreignForm, "totp", alice.Unused(t)) },
 		"another user's recovery code":     func() *lab.Page { return codeFor(a, formA, "recovery_code", bob.Codes[0]) },
 		"a recovery code as an app's":      func() *lab.Page { return codeFor(a, formA, "totp", alice.Codes[0]) },
-		"an app's code as a recovery code": func() *lab.Page { return codeFor(a, formA, "recovery_code", lab.CodeAt(t, alice.Key, time.Now())) },
+		"an app's code as a recovery code": func() *lab.Page { return codeFor(a, formA, "recovery_code", alice.Unused(t)) },
 		"a pass that there is none of": func() *lab.Page {
-			return codeFor(a, formA, "temporary_access_pass", lab.CodeAt(t, alice.Key, time.Now()))
+			return codeFor(a, formA, "temporary_access_pass", alice.Unused(t))
 		},
 		"the password as a second step": func() *lab.Page { return codeFor(a, formA, "password", lab.Password) },
-		"a method that is not there":    func() *lab.Page { return codeFor(a, formA, "sms", lab.CodeAt(t, alice.Key, time.Now())) },
-		"a method without a name":       func() *lab.Page { return codeFor(a, formA, "", lab.CodeAt(t, alice.Key, time.Now())) },
-		"no session in the form":        func() *lab.Page { return codeFor(a, url.Values{}, "totp", lab.CodeAt(t, alice.Key, time.Now())) },
+		"a method that is not there":    func() *lab.Page { return codeFor(a, formA, "sms", alice.Unused(t)) },
+		"a method without a name":       func() *lab.Page { return codeFor(a, formA, "", alice.Unused(t)) },
+		"no session in the form":        func() *lab.Page { return codeFor(a, url.Values{}, "totp", alice.Unused(t)) },
 		"no code":                       func() *lab.Page { return codeFor(a, formA, "totp", "") },
 		"the code of an empty secret":   func() *lab.Page { return codeFor(a, formA, "totp", empty) },
 		"a code from five minutes ago": func() *lab.Page {
@@ -77,7 +77,7 @@ func TestAttackACodeThatIsNotForThisSignIn(t *testing.T) {
 			return codeFor(a, formA, "totp", lab.CodeAt(t, alice.Key, time.Now().Add(5*time.Minute)))
 		},
 		"two codes in one": func() *lab.Page {
-			return codeFor(a, formA, "totp", wrongCode(t, alice, 1)+lab.CodeAt(t, alice.Key, time.Now()))
+			return codeFor(a, formA, "totp", wrongCode(t, alice, 1)+alice.Unused(t))
 		},
 		"a step left out: its second page": func() *lab.Page {
 			return a.Post("/_mfa/register", url.Values{"action": {"kept"}, "session": formA["session"]})
@@ -102,7 +102,7 @@ func TestAttackACodeThatIsNotForThisSignIn(t *testing.T) {
 		formA = verifyForm(t, a)
 	}
 	// All that did no harm: what is right is right.
-	if page := codeFor(a, verifyForm(t, a), "totp", lab.CodeAt(t, alice.Key, time.Now().Add(30*time.Second))); !signedIn(page) {
+	if page := codeFor(a, verifyForm(t, a), "totp", alice.Unused(t)); !signedIn(page) {
 		t.Errorf("the right code: %v", page)
 	}
 }
@@ -122,7 +122,7 @@ func TestAttackACodeCountsOnce(t *testing.T) {
 			b := halfSignedIn(t, nodes[i%2], "alice")
 			senders = append(senders, sender{b, verifyForm(t, b)})
 		}
-		code := lab.CodeAt(t, alice.Key, time.Now())
+		code := alice.CodeFor(t, 30*time.Second)
 		atOnce(50, func(i int) {
 			s := senders[i%len(senders)]
 			codeFor(s.browser, s.form, "totp", code)
@@ -143,8 +143,8 @@ func TestAttackACodeCountsOnce(t *testing.T) {
 	})
 	t.Run("again, later, on each node", func(t *testing.T) {
 		bob := lab.NewBrowser(t, nodes[0].URL).Register("bob")
-		code := lab.CodeAt(t, bob.Key, time.Now())
 		b := halfSignedIn(t, nodes[0], "bob")
+		code := bob.CodeFor(t, 30*time.Second)
 		if page := codeFor(b, verifyForm(t, b), "totp", code); !signedIn(page) {
 			t.Fatalf("%v", page)
 		}
@@ -233,7 +233,7 @@ func TestAttackGuessingCodes(t *testing.T) {
 	}
 	for _, node := range nodes {
 		b := halfSignedIn(t, node, "alice")
-		page := codeFor(b, verifyForm(t, b), "totp", lab.CodeAt(t, alice.Key, time.Now()))
+		page := codeFor(b, verifyForm(t, b), "totp", alice.Unused(t))
 		page.WantStatus(http.StatusTooManyRequests).Want("15 minutes")
 		if after, err := strconv.Atoi(page.Header.Get("Retry-After")); err != nil || after < 14*60 || after > 15*60 {
 			t.Errorf("Retry-After: %q", page.Header.Get("Retry-After"))
@@ -312,7 +312,7 @@ func TestAttackGuessingCodesAtEveryDoor(t *testing.T) {
 	for n := range 10 {
 		page = page.Submit("code", "code", wrongCode(t, bob, n)).WantStatus(http.StatusUnprocessableEntity)
 	}
-	page.Submit("code", "code", lab.CodeAt(t, bob.Key, time.Now())).WantStatus(http.StatusTooManyRequests)
+	page.Submit("code", "code", bob.Unused(t)).WantStatus(http.StatusTooManyRequests)
 }
 
 // Where the password is enough, whoever knows it makes as many browsers known as he likes.

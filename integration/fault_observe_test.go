@@ -102,7 +102,7 @@ func TestSecretsStandNowhere(t *testing.T) {
 	all.add("wrong password", "another horse battery staple")
 	all.add("password that was typed as a name", "my-password-in-the-wrong-field")
 	code := func(person *lab.Person) string {
-		c := person.Code(t)
+		c := person.CodeFor(t, 30*time.Second)
 		all.add("code", c)
 		return c
 	}

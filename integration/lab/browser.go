@@ -325,6 +325,12 @@ func (p *Person) CodeFor(t testing.TB, lasting time.Duration) string {
 	}
 }
 
+// Unused is the person's newest code that would be taken now, which nobody has used. It doesn't count as used.
+func (p *Person) Unused(t testing.TB) string {
+	t.Helper()
+	return CodeAt(t, p.Key, time.Now().Add(30*time.Second))
+}
+
 // Password goes to a page of the application and signs in with the password.
 func (b *Browser) Password(ref, user, password string) *Page {
 	b.t.Helper()

@@ -3,7 +3,6 @@ package lab
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -82,7 +81,7 @@ type stall struct {
 	lost time.Duration // until then
 }
 
-const stallInterval = 50 * time.Millisecond
+const stallInterval = 200 * time.Millisecond // reading of all threads costs something itself
 
 // measure takes samples until the channel is closed.
 func (s *stalls) measure(done <-chan struct{}) {
@@ -104,13 +103,14 @@ func (s *stalls) sample() {
 	defer s.mu.Unlock()
 	now := stall{at: time.Now()}
 	if n := len(s.samples); n > 0 {
-		now.lost = s.samples[n-1].lost + max(0, now.at.Sub(s.samples[n-1].at)-2*stallInterval)
+		now.lost = s.samples[n-1].lost + max(0, now.at.Sub(s.samples[n-1].at)-stallInterval-50*time.Millisecond)
 	}
 	waited := map[string]time.Duration{}
 	for _, process := range []int{os.Getpid(), s.pid} {
-		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", process)) // none if it has ended, or on other systems
-		for _, thread := range threads {
-			text, err := os.ReadFile(thread)
+		threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", process)) // none if it has ended, or on other systems
+		for _, entry := range threads {
+			thread := entry.Name()
+			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/schedstat", process, thread))
 			fields := strings.Fields(string(text))
 			if err != nil || len(fields) < 2 {
 				continue // it has ended

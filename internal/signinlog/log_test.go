@@ -105,20 +105,26 @@ func suite(t *testing.T, open func(t *testing.T) func() store.Store) {
 	t.Run("processes that write at once lose nothing of each other", func(t *testing.T) {
 		client := open(t)
 		const processes, each = 4, 200
-		var wg sync.WaitGroup
+		var added, wg sync.WaitGroup
+		ctx, stop := context.WithCancel(t.Context())
 		for p := range processes {
 			l := newLog(t, client(), Settings{Max: 8000, Dropped: func(n int) { t.Errorf("process %d has dropped %d", p, n) }})
-			ctx, stop := context.WithCancel(t.Context())
 			wg.Go(func() { l.Run(ctx) })
-			wg.Go(func() {
+			added.Go(func() {
 				for i := range each {
 					l.Add(full(fmt.Sprintf("user%d-%d", p, i), i))
 				}
-				stop()
 			})
 		}
+		added.Wait()
+		// At the end there are a few seconds, which may be too few for all of it.
+		reader := newLog(t, client(), Settings{Max: 8000})
+		for deadline := time.Now().Add(time.Minute); len(list(t, reader, Filter{Limit: MaxLimit}).SignIns) < processes*each && time.Now().Before(deadline); {
+			time.Sleep(50 * time.Millisecond)
+		}
+		stop()
 		wg.Wait()
-		page := list(t, newLog(t, client(), Settings{Max: 8000}), Filter{Limit: MaxLimit})
+		page := list(t, reader, Filter{Limit: MaxLimit})
 		users := map[string]bool{}
 		for _, r := range page.SignIns {
 			users[r.UserPrincipalName] = true
