@@ -121,7 +121,7 @@ func (h *Handler) only(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 		return next.ServeHTTP(w, r)
 	}
 	leaveUnread(w, r)
-	facts := h.facts(r, asked, now)
+	facts := h.facts(r, asked, now, &subject)
 	facts.Dialect = request.Finding.Dialect
 	rt.refusedLegacy(facts, &out)
 	rt.portal.RefuseLegacy(w, facts, out.Finding.Class, portal.NothingInstead)

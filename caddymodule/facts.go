@@ -159,7 +159,7 @@ func (a *App) client(s *session.Subject) mfa.Client {
 
 // request is what the gate looks at.
 func (h *Handler) request(r *http.Request, asked asked, now time.Time, subject *session.Subject) gate.Request {
-	host, https := hostOf(r), overHTTPS(r)
+	host, https := subject.Host, overHTTPS(r)
 	g := gate.Request{
 		Application: h.gated, Now: now, Host: host, Client: h.app.client(subject),
 		Asked: asked.path(), Rewritten: r.URL.EscapedPath(),
@@ -204,16 +204,15 @@ func clientOf(s *session.Subject, g *gate.Request, reference string) signin.Clie
 }
 
 // facts is what our own pages and answers need to know.
-func (h *Handler) facts(r *http.Request, asked asked, now time.Time) portal.Facts {
-	host, https := hostOf(r), overHTTPS(r)
-	subject := h.subject(r)
+func (h *Handler) facts(r *http.Request, asked asked, now time.Time, subject *session.Subject) portal.Facts {
+	host, https := subject.Host, overHTTPS(r)
 	scheme := "http"
 	if https {
 		scheme = "https"
 	}
 	return portal.Facts{
 		Host: host, Origin: scheme + "://" + r.Host, HTTPS: https, Secure: https || localHosts[host],
-		Client: h.app.client(&subject), Application: h.gated.Name, Target: asked.target(),
+		Client: h.app.client(subject), Application: h.gated.Name, Target: asked.target(),
 		Reference: audit.NewReference(), Now: now,
 	}
 }

@@ -102,12 +102,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	token := tokenIn(r)
 	h.hygiene.clean(r.Header)
+	subject := h.subject(r)
 	if wellKnown != nil {
-		wellKnown(rt.portal, w, asked.request(r), h.facts(r, asked, now))
+		wellKnown(rt.portal, w, asked.request(r), h.facts(r, asked, now, &subject))
 		return nil
 	}
 	if ours {
-		rt.portal.ServeHTTP(w, asked.request(r), h.facts(r, asked, now))
+		rt.portal.ServeHTTP(w, asked.request(r), h.facts(r, asked, now, &subject))
 		return nil
 	}
 	if !allowedMethod(r) || asked.method != r.Method && !methods[asked.method] {
@@ -117,7 +118,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	normalizeUpgrade(r.Header)
 
-	subject := h.subject(r)
 	request := h.request(r, asked, now, &subject)
 	request.TokenID, request.TokenSecret = token.id, token.secret
 	if request.Finding.Body {
@@ -158,7 +158,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 
 	leaveUnread(w, r)
-	facts := h.facts(r, asked, now)
+	facts := h.facts(r, asked, now, &subject)
 	facts.Reference = cmp.Or(reference, facts.Reference)
 	facts.Dialect = request.Finding.Dialect
 	switch out.Verdict {

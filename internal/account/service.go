@@ -41,10 +41,23 @@ func NewService(s store.Store, view *View, maxAge time.Duration, keys *seal.Keyr
 	return &Service{s, view, maxAge, keys.Sealer("credential"), keys.Sealer("upstream")}
 }
 
+// Place is where an account is kept in memory. It can be held on to, and then costs no look-up.
+type Place = store.Place[*Account]
+
+// Place gives the place of an account.
+func (s *Service) Place(id mfa.UserID) *Place {
+	p := partition(id)
+	return s.view.Place(p, p[len(partitionPrefix):])
+}
+
 // Get gives an account as it is now, without the factors' data, for decisions about requests. It must not be changed.
 func (s *Service) Get(ctx context.Context, id mfa.UserID) (*Account, error) {
-	p := partition(id)
-	return s.view.Get(ctx, p, p[len(partitionPrefix):], s.maxAge)
+	return s.At(ctx, s.Place(id))
+}
+
+// At is Get for the account whose place it is.
+func (s *Service) At(ctx context.Context, p *Place) (*Account, error) {
+	return s.view.At(ctx, p, s.maxAge)
 }
 
 // Load reads an account, with the factors' data.

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"net/netip"
-	"strings"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 )
@@ -98,5 +97,10 @@ type Sink interface {
 func NewReference() string {
 	var b [5]byte
 	rand.Read(b[:]) // never fails, see crypto/rand
-	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+	var text [8]byte
+	lowerBase32.Encode(text[:], b[:])
+	return string(text[:])
 }
+
+// lowerBase32 is RFC 4648's alphabet for base32, in lower case.
+var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567")

@@ -169,7 +169,7 @@ func (g *Gate) decide(ctx context.Context, current session.Current, application 
 	case err != nil:
 		return Outcome{Verdict: Unavailable, Err: err}
 	}
-	facts := Facts(user, a, current.Session, current.Proofs, application, g.RP(current.Session.Host), now)
+	facts := Facts(user, a, current.Session, current.Proofs, application, g.lookUp(current).rp, now)
 	facts.Client = *client
 	out := Outcome{Current: current, User: user, Account: a, Decision: g.Policy.Decide(&facts)}
 	if Outstays(current, &out.Decision) {
@@ -186,6 +186,24 @@ func (g *Gate) decide(ctx context.Context, current session.Current, application 
 	return out
 }
 
+// lookedUp is what does not change while there is a session, as a gate sees it.
+type lookedUp struct {
+	by      *Gate
+	account *account.Place // of its owner
+	rp      string         // of its host
+}
+
+// lookUp finds it, with the session's key after the first time.
+func (g *Gate) lookUp(current session.Current) *lookedUp {
+	beside := current.BesideKey()
+	found, ok := beside.Load().(*lookedUp)
+	if !ok || found.by != g { // a connection may have been let in by an older configuration
+		found = &lookedUp{g, g.Accounts.Place(current.Session.User), g.RP(current.Session.Host)}
+		beside.Store(found)
+	}
+	return found
+}
+
 // Owner finds whose session it is, as his directory and his account are now. The error is session.ErrEnded if
 // the session doesn't belong to him any more: he is gone or disabled or blocked, or password or factors have changed.
 func (g *Gate) Owner(ctx context.Context, current session.Current) (*mfa.User, *account.Account, error) {
@@ -200,7 +218,7 @@ func (g *Gate) Owner(ctx context.Context, current session.Current) (*mfa.User, *
 	if user.Disabled || user.Mark != s.Mark {
 		return nil, nil, session.ErrEnded
 	}
-	a, err := g.Accounts.Get(ctx, s.User)
+	a, err := g.Accounts.At(ctx, g.lookUp(current).account)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -177,6 +177,12 @@ func TestVerdicts(t *testing.T) {
 			r := f.request("")
 			if tc.proven != nil {
 				_, r.Cookie = f.begin(tc.proven...)
+				// What is remembered of a cookie after its first request must keep nobody in.
+				first := f.request(r.Cookie)
+				first.Application.NoIdle = NewPaths([]string{first.Asked})
+				if out := f.Check(f.ctx, first); out.Current.Session == nil {
+					t.Fatalf("at first: verdict %d, %v", out.Verdict, out.Err)
+				}
 			}
 			if tc.request != nil {
 				tc.request(r)
@@ -198,6 +204,35 @@ func TestVerdicts(t *testing.T) {
 	}
 	if Verdict(0) != Refuse {
 		t.Error("the zero verdict does not refuse")
+	}
+}
+
+// A cookie is remembered, and so is what was looked up by it. The next configuration has other places for that.
+func TestAnotherGateLooksUpAnew(t *testing.T) {
+	f := newFixture(t)
+	_, cookie := f.begin(mfa.Password, mfa.TOTP)
+	first := f.Check(f.ctx, f.request(cookie))
+	if first.Verdict != Pass {
+		t.Fatalf("verdict %d, %v", first.Verdict, first.Err)
+	}
+	keys, err := seal.NewKeyring(bytes.Repeat([]byte{1}, seal.MinSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := store.NewMemory()
+	next := *f.Gate
+	next.Accounts = account.NewService(elsewhere, account.NewView(elsewhere), time.Minute, keys) // where alice has no account
+	client := mfa.Client{App: mfa.Browser}
+	for _, g := range []struct {
+		*Gate
+		want Verdict
+	}{{&next, SignIn}, {f.Gate, Pass}, {&next, SignIn}} {
+		if out := g.Check(f.ctx, f.request(cookie)); out.Verdict != g.want {
+			t.Errorf("a request: verdict %d, want %d (%v)", out.Verdict, g.want, out.Err)
+		}
+		if out := g.Again(f.ctx, first.Current, "hr", &client, f.now); out.Verdict != g.want {
+			t.Errorf("an open connection: verdict %d, want %d (%v)", out.Verdict, g.want, out.Err)
+		}
 	}
 }
 

@@ -2,7 +2,7 @@ package portal
 
 import (
 	"encoding/base64"
-	"encoding/json"
+	"encoding/binary"
 	"net/url"
 	"strings"
 	"time"
@@ -31,21 +31,16 @@ type Return struct {
 	Application string // that the path belongs to
 }
 
-type sealedReturn struct {
-	Target      string `json:"t,omitempty"`
-	Application string `json:"a,omitempty"`
-	Expires     int64  `json:"e"` // Unix seconds
-}
-
 // Seal makes the token for a destination on a host.
 func (rs *Returns) Seal(r Return, host string, now time.Time) string {
 	if len(r.Target) > maxTarget {
 		r.Target = ""
 	}
-	plain, err := json.Marshal(sealedReturn{r.Target, r.Application, now.Add(returnLifetime).Unix()})
-	if err != nil { // strings and numbers are always written
-		panic(err)
-	}
+	plain := make([]byte, 0, 2*binary.MaxVarintLen64+len(r.Application)+len(r.Target))
+	plain = binary.AppendVarint(plain, now.Add(returnLifetime).Unix())
+	plain = binary.AppendUvarint(plain, uint64(len(r.Application)))
+	plain = append(plain, r.Application...)
+	plain = append(plain, r.Target...)
 	return base64.RawURLEncoding.EncodeToString(rs.sealer.Seal(plain, host))
 }
 
@@ -63,11 +58,18 @@ func (rs *Returns) Open(token, host string, now time.Time) Return {
 	if err != nil {
 		return Return{}
 	}
-	var s sealedReturn
-	if json.Unmarshal(plain, &s) != nil || now.Unix() >= s.Expires {
+	// Only we have sealed it, but an older or a newer version of us may have.
+	expires, n := binary.Varint(plain)
+	if n <= 0 || now.Unix() >= expires {
 		return Return{}
 	}
-	return Return{s.Target, s.Application}
+	plain = plain[n:]
+	size, n := binary.Uvarint(plain)
+	if n <= 0 || size > uint64(len(plain)-n) {
+		return Return{}
+	}
+	application, target := plain[n:n+int(size)], plain[n+int(size):]
+	return Return{string(target), string(application)}
 }
 
 // URL is the destination as a reference that leads nowhere but to this host.

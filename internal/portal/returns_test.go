@@ -138,3 +138,33 @@ func FuzzOpenReturn(f *testing.F) {
 		}
 	})
 }
+
+// Another version of the program may write something else, and both may run at once beside a shared store.
+func FuzzWhatAnotherVersionHasSealedLeadsToAPathOrToTheFrontPage(f *testing.F) {
+	rs, now := returns(f, 1), time.Unix(2_000_000_000, 0)
+	seal := func(plain []byte) string { return base64.RawURLEncoding.EncodeToString(rs.sealer.Seal(plain, "h")) }
+	for _, plain := range []string{"", "\x00", `{"t":"/admin","e":99999999999}`, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "\x80\xd0\xac\xf3\x0e\x05hr"} {
+		f.Add([]byte(plain), "/reports", "hr")
+	}
+	f.Add([]byte{}, "/\xff?\x00", "\xfe")
+	f.Fuzz(func(t *testing.T, plain []byte, target, application string) {
+		if u := lands(t, rs.Open(seal(plain), "h", now).URL()); u.Host != "hr.example.com" {
+			t.Errorf("%q leads to %v", plain, u)
+		}
+		if len(target) > maxTarget || len(application) > maxTarget {
+			return
+		}
+		want := Return{target, application}
+		if got := rs.Open(rs.Seal(want, "h", now), "h", now); got != want {
+			t.Errorf("%q comes back as %q", want, got)
+		}
+	})
+}
+
+func TestWhatAnOlderVersionHasSealedLeadsToTheFrontPage(t *testing.T) {
+	rs := returns(t, 1)
+	sealed := rs.sealer.Seal([]byte(`{"t":"/admin","a":"hr","e":99999999999}`), "h")
+	if got := rs.Open(base64.RawURLEncoding.EncodeToString(sealed), "h", time.Now()); got != (Return{}) {
+		t.Fatalf("%+v", got)
+	}
+}

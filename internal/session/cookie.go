@@ -85,7 +85,8 @@ type Key struct {
 	partition string        // of the user's sessions
 	hash      mfa.TokenHash // of Token
 
-	place atomic.Pointer[store.Place[*kept]] // of the session, in its manager's view; nil until it is looked for
+	place  atomic.Pointer[store.Place[*kept]] // of the session, in its manager's view; nil until it is looked for
+	beside atomic.Value                       // see Current.BesideKey
 }
 
 // newKey completes a key with what is looked up by it on every request.

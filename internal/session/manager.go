@@ -146,6 +146,10 @@ func (c Current) Latest() bool { return c.Session.Token.Equal(c.key.hash) }
 // read anew. It is for one caller's use, who stores one type.
 func (c Current) Beside() *atomic.Value { return &c.kept.beside }
 
+// BesideKey holds one value that somebody has looked up for the session's user and host and wants to find again, for as long as the
+// cookie is remembered. It says nothing about how the session is now. It is for one caller's use, who stores one type.
+func (c Current) BesideKey() *atomic.Value { return &c.key.beside }
+
 // Load finds the session that a cookie's value opens, if it is valid at that moment on that host (lower case, without
 // port). The error is ErrCookie, ErrEnded, or wraps store.ErrUnavailable.
 func (m *Manager) Load(ctx context.Context, cookie, host string, now time.Time) (Current, error) {
