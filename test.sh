@@ -43,16 +43,6 @@ show() {
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Tests keep their files in memory if there is enough: a store refuses what a disk takes more than a second to write, and the disk of the
-# machine may be busy with something else. What Go builds stays where it was.
-# Tests run programs from there, too, which some machines forbid.
-if [ "$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1)" -gt 2000000 ] 2>/dev/null &&
-	memory=$(mktemp -d /dev/shm/mfa.XXXX 2>/dev/null); then
-	trap 'rm -rf "$work" "$memory"' EXIT
-	if cp "$(type -P true)" "$memory/" 2>/dev/null && "$memory/true" 2>/dev/null; then
-		export GOTMPDIR=$work TMPDIR=$memory
-	fi
-fi
 # A program with the race detector waits for a second when it ends.
 export GORACE=atexit_sleep_ms=20
 
@@ -85,7 +75,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 	if [ "$(id -u)" = 0 ] && [ ! -e $policy ]; then
 		printf '#!/bin/sh\nexit 101\n' >$policy
 		chmod +x $policy
-		trap 'rm -rf "$work" "${memory-}" /usr/sbin/policy-rc.d' EXIT
+		trap 'rm -rf "$work" /usr/sbin/policy-rc.d' EXIT
 	fi
 	$sudo apt-get update -q >"$work/apt.log" 2>&1 || { cat "$work/apt.log" >&2; exit 1; }
 	$sudo apt-get install -y --no-install-recommends "${missing[@]}" >>"$work/apt.log" 2>&1 || { cat "$work/apt.log" >&2; exit 1; }
