@@ -207,7 +207,8 @@ func (t *Teller) addresses(ctx context.Context, user *mfa.User, old []string) (t
 // send hands a mail over, and gives why it was not accepted; empty: it was, or may have been.
 func (t *Teller) send(m *mfa.Message) (reason string) {
 	err := t.persist(func(ctx context.Context) error {
-		return t.Courier.Deliver(ctx, m, func(context.Context) bool { return true })
+		// A server that nobody reaches is known for that only when its time is over.
+		return t.Courier.Await(ctx, m, func(context.Context) bool { return true })
 	})
 	switch {
 	case errors.Is(err, sender.ErrBusy):
