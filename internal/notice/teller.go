@@ -28,6 +28,9 @@ const (
 	// maxChanges is how many of them stand in one mail.
 	maxChanges = 20
 
+	// maxLanguage bounds what is kept of a header, in bytes. No browser sends a longer one.
+	maxLanguage = 256
+
 	// patience is how long directory and store may take.
 	patience = 10 * time.Second
 )
@@ -106,11 +109,11 @@ func (t *Teller) Audit(e audit.Event) {
 	if l.notice.Host == "" {
 		l.notice.Host = e.Host
 	}
-	if e.Language != "" && !slices.Contains(l.languages, e.Language) && len(l.languages) < maxChanges {
+	if e.Language != "" && len(e.Language) <= maxLanguage && !slices.Contains(l.languages, e.Language) && len(l.languages) < maxChanges {
 		l.languages = append(l.languages, e.Language)
 	}
-	if e.Old != "" && len(l.old) < maxChanges {
-		l.old = append(l.old, e.Old)
+	if len(l.old)+len(e.Old) <= maxChanges {
+		l.old = append(l.old, e.Old...)
 	}
 	if len(l.notice.Changes) < maxChanges {
 		l.notice.Changes = append(l.notice.Changes, c)
@@ -133,14 +136,13 @@ func (t *Teller) bring(l *letter) {
 	mails, reason := t.write(l)
 	if reason != "" {
 		t.tell(l.event, reason)
-		return
 	}
 	for _, m := range mails {
 		t.tell(l.event, t.send(m))
 	}
 }
 
-// write writes the mails that tell of a letter, one for each address. reason says why there is none.
+// write writes the mails that tell of a letter, one for each address. reason says why one of them, or all, are not sent.
 func (t *Teller) write(l *letter) (mails []*mfa.Message, reason string) {
 	var user *mfa.User
 	var to []string
@@ -183,10 +185,7 @@ func (t *Teller) write(l *letter) (mails []*mfa.Message, reason string) {
 			mails = append(mails, m)
 		}
 	}
-	if len(mails) > 0 {
-		return mails, ""
-	}
-	return nil, reason
+	return mails, reason
 }
 
 // addresses are where a person is told: where his directory says, else where he has shown that he reads, and where he can't be any more.

@@ -194,9 +194,12 @@ func TestWhoIsTold(t *testing.T) {
 	silent.Email = ""
 	carl := person("carl")
 	carl.Email = ""
-	removed := audit.Event{Type: audit.FactorRemoved, User: "alice", UserID: id("alice"), Method: mfa.Email, Old: "before@example.org"}
+	removed := audit.Event{Type: audit.FactorRemoved, User: "alice", UserID: id("alice"), Method: mfa.Email, Old: []string{"before@example.org"}}
 	same := removed
-	same.Old = "ALICE@example.com"
+	same.Old = []string{"ALICE@example.com"}
+	reset := audit.Event{Type: audit.FactorsReset, User: "silent", UserID: id("silent"), By: "admin", Old: []string{"one@example.org", "two@example.org"}}
+	many := reset
+	many.Old = []string{"1@example.org", "2@example.org", "3@example.org", "4@example.org"}
 	for reason, tc := range map[string]struct {
 		event audit.Event
 		world *world
@@ -206,6 +209,8 @@ func TestWhoIsTold(t *testing.T) {
 		"whom the directory has an address of":       {added("alice"), &world{}, []string{"alice@example.com"}, []string{""}},
 		"who has shown that he reads one":            {added("carl"), &world{}, []string{"carl@example.org"}, []string{""}},
 		"whoever reads the one that was removed":     {removed, &world{}, []string{"alice@example.com", "before@example.org"}, []string{"", ""}},
+		"whoever reads those that a reset removes":   {reset, &world{}, []string{"one@example.org", "two@example.org"}, []string{"", ""}},
+		"as many as there may be, and no more":       {many, &world{}, []string{"1@example.org", "2@example.org", "3@example.org"}, []string{"messages to the user", "", "", ""}},
 		"once, if that is the directory's":           {same, &world{}, []string{"alice@example.com"}, []string{""}},
 		"nobody, without an address":                 {added("silent"), &world{}, nil, []string{"no address"}},
 		"nobody whom the directory does not know":    {added("zoe"), &world{}, nil, []string{"unknown"}},
