@@ -3,7 +3,6 @@ package notice
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"log/slog"
 	"slices"
@@ -180,7 +179,7 @@ func (t *Teller) write(l *letter) (mails []*mfa.Message, reason string) {
 			t.Log.Error("counting mails about changes", "user", l.event.User, "error", err)
 			reason = "unavailable"
 		default:
-			m := &mfa.Message{ID: newID(), Method: mfa.Email, To: address}
+			m := &mfa.Message{ID: rand.Text(), Method: mfa.Email, To: address}
 			t.Compose(m, n, append([]string{user.Language}, l.languages...)...)
 			mails = append(mails, m)
 		}
@@ -250,10 +249,4 @@ func (t *Teller) tell(e audit.Event, reason string) {
 		told.Type = audit.ChangeNotTold
 	}
 	t.Sink(told)
-}
-
-func newID() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails, see crypto/rand
-	return hex.EncodeToString(b[:])
 }
