@@ -76,3 +76,27 @@ func TestAMailServerThatIsDownHoldsUpNobody(t *testing.T) {
 		t.Errorf("the log says %v", events)
 	}
 }
+
+// TestAReloadSendsWhatWaitsAndOnce reloads while a mail waits for what else happens.
+func TestAReloadSendsWhatWaitsAndOnce(t *testing.T) {
+	t.Parallel()
+	mails := lab.NewMailServer(t)
+	up := lab.NewUpstream(t, nil)
+	o := lab.Options{Global: "sender mailserver smtp " + mails.Address + " {\n\t\t\ttls none\n\t\t\tfrom mfa@example.com\n\t\t}\n\t\tnotify_changes {\n\t\t\tsender mailserver\n\t\t}"}
+	p := lab.Start(t, up.Address, o)
+	lab.NewBrowser(t, p.URL).Register("alice")
+	o.Global += "\n\t\thelp \"Room 12\""
+	if err := p.Reload(lab.Caddyfile(p, up.Address, o)); err != nil {
+		t.Fatal(err)
+	}
+	lab.Eventually(t, 20*time.Second, "the mail", func() bool { return len(mails.Mails()) > 0 })
+	p.Command("user", "pass", "alice")
+	lab.Eventually(t, 20*time.Second, "a mail by the new configuration", func() bool { return len(mails.Mails()) > 1 })
+	all := mails.Mails()
+	if len(all) != 2 || strings.Contains(all[0].Part("text/plain"), "Room 12") || !strings.Contains(all[1].Part("text/plain"), "Room 12") {
+		t.Errorf("%d mails: %v", len(all), all)
+	}
+	if events := p.Events("change_told"); len(events) != 2 || len(p.Events("change_not_told")) != 0 {
+		t.Errorf("the log says %v", events)
+	}
+}
