@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -98,5 +99,31 @@ func TestAReloadSendsWhatWaitsAndOnce(t *testing.T) {
 	}
 	if events := p.Events("change_told"); len(events) != 2 || len(p.Events("change_not_told")) != 0 {
 		t.Errorf("the log says %v", events)
+	}
+}
+
+// TestWhoseAddressIsTakenAwayIsToldThere has an administrator take away the only address of somebody whom the directory has none of.
+func TestWhoseAddressIsTakenAwayIsToldThere(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"reset", "re-register"} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			mails := lab.NewMailServer(t)
+			global := asked + "sender mailserver smtp " + mails.Address + " {\n\t\t\ttls none\n\t\t\tfrom mfa@example.com\n\t\t}\n\t\tfactor email {\n\t\t\tsender mailserver\n\t\t}"
+			p := lab.Start(t, lab.NewUpstream(t, nil).Address, lab.Options{Global: global})
+			b := lab.NewBrowser(t, p.URL)
+			page := b.Password("/", "bob", lab.Password)
+			page = b.Get("/_mfa/register?page=email&t="+url.QueryEscape(page.URL.Query().Get("t"))).Submit("number", "to", "bob@example.com")
+			page.Submit("finish", "code", mails.Code(t, "bob@example.com")).Submit("kept").Follow().Want("secret report")
+			lab.Eventually(t, 20*time.Second, "a mail about the factor", func() bool { return len(mails.Mails()) == 2 })
+			p.Command("user", command, "bob")
+			lab.Eventually(t, 20*time.Second, "a mail about the change", func() bool { return len(mails.Mails()) == 3 })
+			if mail := mails.Mails()[2]; !slices.Equal(mail.To, []string{"bob@example.com"}) || !strings.Contains(mail.Part("text/plain"), "By: an administrator") {
+				t.Errorf("to %q:\n%s", mail.To, mail.Text)
+			}
+			if events := p.Events("change_not_told"); len(events) != 0 {
+				t.Errorf("the log says %v", events)
+			}
+		})
 	}
 }
