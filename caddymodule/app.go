@@ -373,7 +373,7 @@ func (a *App) start() (*runtime, error) {
 		admin: &admin.Service{
 			Users: dirs, Accounts: accountService, Sessions: sessionManager, Passwords: passwords, Messages: messages, Generation: generation, Sink: a.sink,
 			Policy: rules, Applications: a.applications(), Country: a.country, Upstreams: a.perUserUpstreams(),
-			PerUserNoEffect: perUserNoEffect(rules), Keys: machineKeys, KeyThrottle: machineKeys.Throttle, KnownRole: graph.IsRole,
+			PerUserNoEffect: perUserNoEffect(rules), Keys: machineKeys, KeyThrottle: machineKeys.Throttle, KnownRole: graph.IsRole, MailAddresses: service.MailAddresses,
 		},
 		stop: stop, done: &sync.WaitGroup{},
 	}

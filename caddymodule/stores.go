@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -239,7 +240,7 @@ func acquireLive(sessions, accounts storeModule) (*live, error) {
 	value, _, err := lives.LoadOrNew(key, func() (caddy.Destructor, error) {
 		l := &live{
 			key: key, sessions: session.NewView(sessions.Store()), accounts: account.NewView(accounts.Store()), tokens: machinekey.NewView(accounts.Store()),
-			connections: session.NewConnections(), verdicts: signin.NewVerdicts(), verified: gate.NewVerified(), platforms: platform.NewCache(), counts: &machinekey.Counts{},
+			connections: session.NewConnections(), verdicts: signin.NewVerdicts(), verified: gate.NewVerified(), platforms: platform.NewCache(), counts: machinekey.NewCounts(time.Now()),
 		}
 		// What changes a session or an account may end a connection that is open.
 		l.stop = append(l.stop, sessions.Store().Watch(l.recheck), accounts.Store().Watch(l.recheck))

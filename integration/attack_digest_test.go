@@ -273,3 +273,25 @@ func TestAttackDigestThatIsTurnedOff(t *testing.T) {
 		t.Errorf("%d", got)
 	}
 }
+
+// TestAttackAResponseThatIsSentAgainAfterARestart: what has been let in is not kept, and is not let in again for that.
+func TestAttackAResponseThatIsSentAgainAfterARestart(t *testing.T) {
+	t.Parallel()
+	up := lab.NewUpstream(t, nil)
+	p := lab.Start(t, up.Address, lab.Options{Site: digestSites})
+	key := addAppPassword(t, p, "alice", "--application", "hr")
+	stolen := challenged(t, p, "/x", "alice", key.Secret).line("GET", "/x")
+	if got := sends(t, p, "GET /x", stolen); got != http.StatusOK {
+		t.Fatalf("its owner gets %d", got)
+	}
+	p.Stop()
+	p.Launch(false)
+	up.Forget()
+	if got := sends(t, p, "GET /x", stolen); got != http.StatusUnauthorized {
+		t.Errorf("the thief gets %d", got)
+	}
+	up.WantNothing(t)
+	if got := sends(t, p, "GET /x", challenged(t, p, "/x", "alice", key.Secret).line("GET", "/x")); got != http.StatusOK {
+		t.Errorf("its owner gets %d after the restart", got)
+	}
+}

@@ -288,6 +288,29 @@ func TestTheExampleCaddyfileIsValid(t *testing.T) {
 	}
 }
 
+// TestTheExampleCaddyfileHasEveryOption holds it against the tables of the page about the Caddyfile.
+func TestTheExampleCaddyfileHasEveryOption(t *testing.T) {
+	t.Parallel()
+	example := regexp.MustCompile(`[a-z_]+`).FindAllString(readPage(t, "../Caddyfile.example"), -1)
+	option := regexp.MustCompile("`([a-z_]+)[^`]*`")
+	options := 0
+	for line := range strings.Lines(readPage(t, "../docs/caddyfile.md")) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 3 {
+			continue
+		}
+		for _, match := range option.FindAllStringSubmatch(cells[1], -1) {
+			options++
+			if !slices.Contains(example, match[1]) {
+				t.Errorf("%s is missing", match[0])
+			}
+		}
+	}
+	if options == 0 {
+		t.Fatal("the page is not read")
+	}
+}
+
 // A check that takes everything would show nothing.
 func TestAMistakeInAnExampleIsSeen(t *testing.T) {
 	t.Parallel()

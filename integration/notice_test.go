@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -74,5 +75,55 @@ func TestAMailServerThatIsDownHoldsUpNobody(t *testing.T) {
 	}
 	if events := p.Events("change_not_told"); len(events) != 1 || events[0]["reason"] != "not accepted" || events[0]["user"] != "alice" {
 		t.Errorf("the log says %v", events)
+	}
+}
+
+// TestAReloadSendsWhatWaitsAndOnce reloads while a mail waits for what else happens.
+func TestAReloadSendsWhatWaitsAndOnce(t *testing.T) {
+	t.Parallel()
+	mails := lab.NewMailServer(t)
+	up := lab.NewUpstream(t, nil)
+	o := lab.Options{Global: "sender mailserver smtp " + mails.Address + " {\n\t\t\ttls none\n\t\t\tfrom mfa@example.com\n\t\t}\n\t\tnotify_changes {\n\t\t\tsender mailserver\n\t\t}"}
+	p := lab.Start(t, up.Address, o)
+	lab.NewBrowser(t, p.URL).Register("alice")
+	o.Global += "\n\t\thelp \"Room 12\""
+	if err := p.Reload(lab.Caddyfile(p, up.Address, o)); err != nil {
+		t.Fatal(err)
+	}
+	lab.Eventually(t, 20*time.Second, "the mail", func() bool { return len(mails.Mails()) > 0 })
+	p.Command("user", "pass", "alice")
+	lab.Eventually(t, 20*time.Second, "a mail by the new configuration", func() bool { return len(mails.Mails()) > 1 })
+	all := mails.Mails()
+	if len(all) != 2 || strings.Contains(all[0].Part("text/plain"), "Room 12") || !strings.Contains(all[1].Part("text/plain"), "Room 12") {
+		t.Errorf("%d mails: %v", len(all), all)
+	}
+	if events := p.Events("change_told"); len(events) != 2 || len(p.Events("change_not_told")) != 0 {
+		t.Errorf("the log says %v", events)
+	}
+}
+
+// TestWhoseAddressIsTakenAwayIsToldThere has an administrator take away the only address of somebody whom the directory has none of.
+func TestWhoseAddressIsTakenAwayIsToldThere(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"reset", "re-register"} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			mails := lab.NewMailServer(t)
+			global := asked + "sender mailserver smtp " + mails.Address + " {\n\t\t\ttls none\n\t\t\tfrom mfa@example.com\n\t\t}\n\t\tfactor email {\n\t\t\tsender mailserver\n\t\t}"
+			p := lab.Start(t, lab.NewUpstream(t, nil).Address, lab.Options{Global: global})
+			b := lab.NewBrowser(t, p.URL)
+			page := b.Password("/", "bob", lab.Password)
+			page = b.Get("/_mfa/register?page=email&t="+url.QueryEscape(page.URL.Query().Get("t"))).Submit("number", "to", "bob@example.com")
+			page.Submit("finish", "code", mails.Code(t, "bob@example.com")).Submit("kept").Follow().Want("secret report")
+			lab.Eventually(t, 20*time.Second, "a mail about the factor", func() bool { return len(mails.Mails()) == 2 })
+			p.Command("user", command, "bob")
+			lab.Eventually(t, 20*time.Second, "a mail about the change", func() bool { return len(mails.Mails()) == 3 })
+			if mail := mails.Mails()[2]; !slices.Equal(mail.To, []string{"bob@example.com"}) || !strings.Contains(mail.Part("text/plain"), "By: an administrator") {
+				t.Errorf("to %q:\n%s", mail.To, mail.Text)
+			}
+			if events := p.Events("change_not_told"); len(events) != 0 {
+				t.Errorf("the log says %v", events)
+			}
+		})
 	}
 }

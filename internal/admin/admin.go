@@ -40,6 +40,9 @@ type Service struct {
 	Country      CountryOf // nil: nobody knows
 	Upstreams    []string  // those that want a user's own credential, sorted
 
+	// MailAddresses gives those to which codes of a person go. Nil: there are none.
+	MailAddresses func(ctx context.Context, id mfa.UserID) ([]string, error)
+
 	// KnownRole says whether a role is one that nobody need hold. Nil: none is.
 	KnownRole func(name string) bool
 
@@ -278,6 +281,20 @@ func (s *Service) note(u *mfa.User, event audit.Event) {
 	s.Sink.Audit(event)
 }
 
+// mailAddresses are those that a user has before a change takes them away, so that he can be told there. Who is reset may have factors that
+// don't open: that keeps nobody from resetting him.
+func (s *Service) mailAddresses(ctx context.Context, name string) []string {
+	u, err := s.find(ctx, name)
+	if err != nil || s.MailAddresses == nil {
+		return nil
+	}
+	addresses, err := s.MailAddresses(ctx, u.ID)
+	if err != nil {
+		return nil
+	}
+	return addresses
+}
+
 // NewPass makes a temporary access pass that is good from start (zero: from now), in place of an older one.
 func (s *Service) NewPass(ctx context.Context, name string, start time.Time, lifetime time.Duration, once bool, now time.Time) (*Pass, error) {
 	made := &Pass{Once: once}
@@ -308,7 +325,7 @@ func putPass(a *account.Account, made *Pass, start time.Time, lifetime time.Dura
 // a new factor for him.
 func (s *Service) Reset(ctx context.Context, name string, now time.Time) (*Pass, error) {
 	made, ended := &Pass{Once: true}, false
-	u, err := s.change(ctx, name, now, audit.Event{Type: audit.FactorsReset}, func(a *account.Account) error {
+	u, err := s.change(ctx, name, now, audit.Event{Type: audit.FactorsReset, Old: s.mailAddresses(ctx, name)}, func(a *account.Account) error {
 		ended = endAppPasswords(a)
 		for _, c := range a.Credentials {
 			a.Remove(c.ID)

@@ -24,7 +24,7 @@ type Reregistration struct {
 //
 // The number in his directory stays, too: it is not he who has registered it. Recovery codes go with the last factor.
 func (s *Service) RequireReregistration(ctx context.Context, name string, now time.Time) (*Reregistration, error) {
-	made := &Reregistration{}
+	made, old := &Reregistration{}, s.mailAddresses(ctx, name)
 	u, err := s.update(ctx, name, now, func(a *account.Account) error {
 		made.Removed, made.Kept = []mfa.Method{}, []mfa.Method{}
 		for _, c := range a.Factors() {
@@ -55,6 +55,6 @@ func (s *Service) RequireReregistration(ctx context.Context, name string, now ti
 	if err != nil {
 		return made, nil
 	}
-	s.note(u, audit.Event{Type: audit.ReregisterRequired})
+	s.note(u, audit.Event{Type: audit.ReregisterRequired, Old: old})
 	return made, s.endSessions(ctx, u)
 }

@@ -82,9 +82,9 @@ type Event struct {
 	By          string // who, if not the user himself: admin
 
 	// What only the mail to the user tells, and no log.
-	Browser  string // that it was done in, and its system, as it says of itself
-	Language string // that its pages speak, as in Accept-Language
-	Old      string // the mail address that codes are not sent to any more
+	Browser  string   // that it was done in, and its system, as it says of itself
+	Language string   // that its pages speak, as in Accept-Language
+	Old      []string // mail addresses that codes are not sent to any more
 }
 
 // Sink takes what happened. It must not block.

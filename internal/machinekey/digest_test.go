@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"reflect"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -388,6 +389,56 @@ func TestCountsOfManyNonces(t *testing.T) {
 	if !c.use("one more", after, 1, after) || len(c.seen) != 1 || !c.since.IsZero() {
 		t.Errorf("%d are kept", len(c.seen))
 	}
+}
+
+// TestCountsOfAClockThatIsAhead makes room while a nonce is known that another machine has made, whose clock is ahead.
+func TestCountsOfAClockThatIsAhead(t *testing.T) {
+	var c Counts
+	ahead := start.Add(nonceAhead)
+	if !c.use("ahead", ahead, 1, start) {
+		t.Fatal("the first time")
+	}
+	for i := range maxCounts {
+		c.use(fmt.Sprint(i), start, 1, start)
+	}
+	if c.since.IsZero() {
+		t.Fatal("there is room still")
+	}
+	if c.use("ahead", ahead, 1, start) {
+		t.Error("it is let in again")
+	}
+}
+
+// TestAProcessThatBeginsDoesNotKnowWhatTheOneBeforeHasLetIn restarts between a request and its copy.
+func TestAProcessThatBeginsDoesNotKnowWhatTheOneBeforeHasLetIn(t *testing.T) {
+	c := NewCounts(start)
+	if c.use("before", start.Add(-time.Millisecond), 1, start) {
+		t.Error("what may have come before is let in")
+	}
+	if !c.use("after", start, 1, start) {
+		t.Error("what can't have come before is not let in")
+	}
+}
+
+// TestANonceKeepsNothingElseInMemory holds what many nonces take against the headers that they came in, which are sixty times as long.
+func TestANonceKeepsNothingElseInMemory(t *testing.T) {
+	const many = 2000
+	memory := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	var c Counts
+	before := memory()
+	for i := range many {
+		header := fmt.Sprintf("%043d", i) + strings.Repeat(" ", 8<<10)
+		c.use(header[:43], start, 1, start)
+	}
+	if took := memory() - before; took > many*1<<10 {
+		t.Errorf("%d bytes a nonce", took/many)
+	}
+	runtime.KeepAlive(&c)
 }
 
 // TestEachCountIsLetInOnce holds the window against a set.

@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,7 +66,7 @@ func (n *nonces) issued(nonce, application string, now time.Time) (time.Time, bo
 // Counts knows which requests have come with a nonce: each has a number of its own (nc in RFC 7616, section 3.4), and none is let in twice.
 // It is this process's own: what was let in here can be sent again to another machine, until the nonce is too old.
 //
-// The zero Counts knows of none. It is safe for concurrent use.
+// The zero Counts has let nothing in, ever. It is safe for concurrent use.
 type Counts struct {
 	mu    sync.Mutex
 	seen  map[string]*seen
@@ -77,6 +79,9 @@ type seen struct {
 	highest uint32
 	before  uint64 // bit i: highest-i has come
 }
+
+// NewCounts begins to count. Nonces that were made before are used up: nobody knows what a process that has ended has let in with them.
+func NewCounts(now time.Time) *Counts { return &Counts{since: now} }
 
 // maxCounts is how many nonces are kept in memory. Only who has an app password makes it grow.
 const maxCounts = 20_000
@@ -93,7 +98,7 @@ func (c *Counts) use(nonce string, issued time.Time, count uint32, now time.Time
 		return false
 	}
 	c.makeRoom(now)
-	c.seen[nonce] = &seen{until: issued.Add(nonceLife), highest: count, before: 1}
+	c.seen[strings.Clone(nonce)] = &seen{until: issued.Add(nonceLife), highest: count, before: 1}
 	return true
 }
 
@@ -112,8 +117,8 @@ func (c *Counts) makeRoom(now time.Time) {
 		}
 	}
 	if len(c.seen) > maxCounts/2 {
-		clear(c.seen)
-		c.since = now.Add(time.Millisecond) // nonces count whole ones
+		c.since = now.Add(time.Millisecond)                                                                      // nonces count whole ones
+		maps.DeleteFunc(c.seen, func(_ string, s *seen) bool { return s.until.Add(-nonceLife).Before(c.since) }) // not those of a clock that is ahead
 	}
 }
 

@@ -3,7 +3,6 @@ package notice
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"log/slog"
 	"slices"
@@ -27,6 +26,9 @@ const (
 
 	// maxChanges is how many of them stand in one mail.
 	maxChanges = 20
+
+	// maxLanguage bounds what is kept of a header, in bytes. No browser sends a longer one.
+	maxLanguage = 256
 
 	// patience is how long directory and store may take.
 	patience = 10 * time.Second
@@ -106,11 +108,11 @@ func (t *Teller) Audit(e audit.Event) {
 	if l.notice.Host == "" {
 		l.notice.Host = e.Host
 	}
-	if e.Language != "" && !slices.Contains(l.languages, e.Language) && len(l.languages) < maxChanges {
+	if e.Language != "" && len(e.Language) <= maxLanguage && !slices.Contains(l.languages, e.Language) && len(l.languages) < maxChanges {
 		l.languages = append(l.languages, e.Language)
 	}
-	if e.Old != "" && len(l.old) < maxChanges {
-		l.old = append(l.old, e.Old)
+	if len(l.old)+len(e.Old) <= maxChanges {
+		l.old = append(l.old, e.Old...)
 	}
 	if len(l.notice.Changes) < maxChanges {
 		l.notice.Changes = append(l.notice.Changes, c)
@@ -133,14 +135,13 @@ func (t *Teller) bring(l *letter) {
 	mails, reason := t.write(l)
 	if reason != "" {
 		t.tell(l.event, reason)
-		return
 	}
 	for _, m := range mails {
 		t.tell(l.event, t.send(m))
 	}
 }
 
-// write writes the mails that tell of a letter, one for each address. reason says why there is none.
+// write writes the mails that tell of a letter, one for each address. reason says why one of them, or all, are not sent.
 func (t *Teller) write(l *letter) (mails []*mfa.Message, reason string) {
 	var user *mfa.User
 	var to []string
@@ -178,15 +179,12 @@ func (t *Teller) write(l *letter) (mails []*mfa.Message, reason string) {
 			t.Log.Error("counting mails about changes", "user", l.event.User, "error", err)
 			reason = "unavailable"
 		default:
-			m := &mfa.Message{ID: newID(), Method: mfa.Email, To: address}
+			m := &mfa.Message{ID: rand.Text(), Method: mfa.Email, To: address}
 			t.Compose(m, n, append([]string{user.Language}, l.languages...)...)
 			mails = append(mails, m)
 		}
 	}
-	if len(mails) > 0 {
-		return mails, ""
-	}
-	return nil, reason
+	return mails, reason
 }
 
 // addresses are where a person is told: where his directory says, else where he has shown that he reads, and where he can't be any more.
@@ -207,7 +205,8 @@ func (t *Teller) addresses(ctx context.Context, user *mfa.User, old []string) (t
 // send hands a mail over, and gives why it was not accepted; empty: it was, or may have been.
 func (t *Teller) send(m *mfa.Message) (reason string) {
 	err := t.persist(func(ctx context.Context) error {
-		return t.Courier.Deliver(ctx, m, func(context.Context) bool { return true })
+		// A server that nobody reaches is known for that only when its time is over.
+		return t.Courier.Await(ctx, m, func(context.Context) bool { return true })
 	})
 	switch {
 	case errors.Is(err, sender.ErrBusy):
@@ -250,10 +249,4 @@ func (t *Teller) tell(e audit.Event, reason string) {
 		told.Type = audit.ChangeNotTold
 	}
 	t.Sink(told)
-}
-
-func newID() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails, see crypto/rand
-	return hex.EncodeToString(b[:])
 }

@@ -27,7 +27,8 @@ type world struct {
 	users  map[string]*mfa.User
 	down   int // how many times more the directory doesn't answer
 	mails  []*mfa.Message
-	refuse int // how many mails more the server refuses
+	refuse int           // how many mails more the server refuses
+	slow   time.Duration // until it says so
 	hang   bool
 	events []audit.Event
 }
@@ -56,6 +57,9 @@ func (w *world) Send(ctx context.Context, m *mfa.Message) error {
 	}
 	if w.refuse > 0 {
 		w.refuse--
+		w.mu.Unlock()
+		time.Sleep(w.slow)
+		w.mu.Lock()
 		return fmt.Errorf("%w: try later", mfa.ErrNotAccepted)
 	}
 	w.mails = append(w.mails, m)
@@ -101,7 +105,6 @@ func start(t *testing.T, w *world) (teller *Teller, stop func()) {
 	teller = NewTeller()
 	teller.Users, teller.Log, teller.Sink = w, log, w.note
 	teller.Messages = throttle.NewMessages(store.NewMemory(), limits)
-	teller.Courier = sender.NewCourier(map[mfa.Method][]sender.Route{mfa.Email: {{Name: "mailserver", Sender: w, Timeout: 30 * time.Second}}}, func(sender.Report) {}, log, nil)
 	teller.Confirmed = func(_ context.Context, id mfa.UserID) ([]string, error) {
 		if id.ID == "carl" {
 			return []string{"carl@example.org"}, nil
@@ -112,6 +115,7 @@ func start(t *testing.T, w *world) (teller *Teller, stop func()) {
 		m.Text = fmt.Sprint(n.User, " ", len(n.Changes), " changes, ", n.More, " more, last ", n.Last, " ", languages)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
+	teller.Courier = sender.NewCourier(map[mfa.Method][]sender.Route{mfa.Email: {{Name: "mailserver", Sender: w, Timeout: 30 * time.Second}}}, func(sender.Report) {}, log, ctx.Done())
 	ended := make(chan struct{})
 	go func() { teller.Run(ctx); close(ended) }()
 	stop = func() { cancel(); <-ended }
@@ -190,9 +194,12 @@ func TestWhoIsTold(t *testing.T) {
 	silent.Email = ""
 	carl := person("carl")
 	carl.Email = ""
-	removed := audit.Event{Type: audit.FactorRemoved, User: "alice", UserID: id("alice"), Method: mfa.Email, Old: "before@example.org"}
+	removed := audit.Event{Type: audit.FactorRemoved, User: "alice", UserID: id("alice"), Method: mfa.Email, Old: []string{"before@example.org"}}
 	same := removed
-	same.Old = "ALICE@example.com"
+	same.Old = []string{"ALICE@example.com"}
+	reset := audit.Event{Type: audit.FactorsReset, User: "silent", UserID: id("silent"), By: "admin", Old: []string{"one@example.org", "two@example.org"}}
+	many := reset
+	many.Old = []string{"1@example.org", "2@example.org", "3@example.org", "4@example.org"}
 	for reason, tc := range map[string]struct {
 		event audit.Event
 		world *world
@@ -202,12 +209,16 @@ func TestWhoIsTold(t *testing.T) {
 		"whom the directory has an address of":       {added("alice"), &world{}, []string{"alice@example.com"}, []string{""}},
 		"who has shown that he reads one":            {added("carl"), &world{}, []string{"carl@example.org"}, []string{""}},
 		"whoever reads the one that was removed":     {removed, &world{}, []string{"alice@example.com", "before@example.org"}, []string{"", ""}},
+		"whoever reads those that a reset removes":   {reset, &world{}, []string{"one@example.org", "two@example.org"}, []string{"", ""}},
+		"as many as there may be, and no more":       {many, &world{}, []string{"1@example.org", "2@example.org", "3@example.org"}, []string{"messages to the user", "", "", ""}},
 		"once, if that is the directory's":           {same, &world{}, []string{"alice@example.com"}, []string{""}},
 		"nobody, without an address":                 {added("silent"), &world{}, nil, []string{"no address"}},
 		"nobody whom the directory does not know":    {added("zoe"), &world{}, nil, []string{"unknown"}},
 		"once the directory answers":                 {added("alice"), &world{down: 2}, []string{"alice@example.com"}, []string{""}},
 		"nobody, while the directory does not":       {added("alice"), &world{down: 99}, nil, []string{"unavailable"}},
 		"once the mail server accepts it":            {added("alice"), &world{refuse: 2}, []string{"alice@example.com"}, []string{""}},
+		"once a mail server is reached again":        {added("alice"), &world{refuse: 2, slow: 10 * time.Second}, []string{"alice@example.com"}, []string{""}},
+		"nobody, while no mail server is reached":    {added("alice"), &world{refuse: 99, slow: 10 * time.Second}, nil, []string{"not accepted"}},
 		"nobody, while the mail server does not":     {added("alice"), &world{refuse: 99}, nil, []string{"not accepted"}},
 		"perhaps, by a server that says nothing":     {added("alice"), &world{hang: true}, nil, []string{""}},
 		"nobody of what is no change":                {audit.Event{Type: audit.SignedIn, UserID: id("alice")}, &world{}, nil, nil},
@@ -272,6 +283,25 @@ func TestWhatWaitsAtTheEndIsSent(t *testing.T) {
 		if got := w.told(); len(w.texts()) != 1 || !slices.Equal(slices.Sorted(slices.Values(got)), []string{"", "not accepted", "shutting down"}) {
 			t.Errorf("%q, the log says %q", w.texts(), got)
 		}
+	})
+}
+
+// TestTheEndWaitsForNoMailServerThatHangs ends the teller while a mail is under way.
+func TestTheEndWaitsForNoMailServerThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{users: map[string]*mfa.User{"alice": person("alice")}, hang: true}
+		teller, stop := start(t, w)
+		teller.Audit(added("alice"))
+		time.Sleep(gather + time.Second)
+		began := time.Now()
+		stop()
+		if took := time.Since(began); took > sender.Patience {
+			t.Errorf("the end took %v", took)
+		}
+		if got := w.told(); !slices.Equal(got, []string{""}) {
+			t.Errorf("the log says %q", got)
+		}
+		time.Sleep(time.Minute) // what is under way ends by its time-out
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"html/template"
 	"net/netip"
+	"regexp"
 	"strings"
 	"time"
 
@@ -95,6 +96,10 @@ func (t *Texts) ComposeNotice(m *mfa.Message, n notice.Notice, help string, coun
 	}
 }
 
+// plainBrowser is what may stand for a browser and its system in a mail. Who makes a change can have his browser call itself anything, and our mail
+// must bring nobody his address or his telephone number.
+var plainBrowser = regexp.MustCompile(`^[A-Za-z ]{1,40}( [0-9]{1,4}(\.[0-9]{1,4})?)?(, [A-Za-z ]{1,40}( [0-9]{1,4}(\.[0-9]{1,4})?)?)?$`)
+
 // noticeFacts say when, by whom and from where something was done.
 func noticeFacts(s speaker, lang Language, c notice.Change, country func(netip.Addr) (string, bool)) []string {
 	facts := []string{s.T("notice.when", "Time", c.At.UTC().Truncate(time.Minute).Format("2006-01-02 15:04 MST"))}
@@ -102,7 +107,7 @@ func noticeFacts(s speaker, lang Language, c notice.Change, country func(netip.A
 		return append(facts, s.T("notice.by_admin"))
 	}
 	facts = append(facts, s.T("notice.by_you"))
-	if c.Browser != "" {
+	if plainBrowser.MatchString(c.Browser) {
 		facts = append(facts, s.T("notice.browser", "Browser", c.Browser))
 	}
 	if c.Address.IsValid() {

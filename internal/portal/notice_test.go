@@ -98,6 +98,25 @@ Vandaag krijgt u geen bericht als dit meer, wat er ook nog verandert. Kijk op uw
 	}
 }
 
+// TestABrowserHasNoSayInAMail has browsers call themselves what an attacker would like the owner to read.
+func TestABrowserHasNoSayInAMail(t *testing.T) {
+	texts, err := NewTexts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for browser, stands := range map[string]bool{
+		"Firefox 140, Linux": true, "Safari 18, iOS 18": true, "Edge 128, Windows 8.1": true, "Samsung Browser 26, Android": true, "Edge 128, Windows 11": true, "Chrome 128": true, "Chrome OS": true,
+		"Firefox 140, https://evil.example/": false, "evil.example": false, "Chrome 128, call 0612345678": false, "a@evil.example": false, "Chrome\nBcc x": false,
+		"Chrome 128, 192.0.2.66": false, "Chrome 192.0.2.66": false, "<b>Chrome": false, "": false, ", Linux": false,
+	} {
+		m := &mfa.Message{}
+		texts.ComposeNotice(m, notice.Notice{User: "alice", Changes: []notice.Change{{Kind: notice.AppPasswordMade, Application: "mail", Browser: browser}}}, "", nil, "en")
+		if said := strings.Contains(m.Text, "Browser: "+browser+"\n"); said != stands || !stands && (strings.Contains(m.Text+m.HTML, "Browser:") || browser != "" && strings.Contains(m.Text, browser)) {
+			t.Errorf("%q:\n%s", browser, m.Text)
+		}
+	}
+}
+
 // TestEveryChangeHasWords goes through kinds until there are no more: a change that nobody has words for would be an empty line.
 func TestEveryChangeHasWords(t *testing.T) {
 	texts, err := NewTexts()

@@ -73,14 +73,50 @@ func NewCourier(routes map[mfa.Method][]Route, told func(Report), log *slog.Logg
 //
 // The context is for its values; that the browser goes away stops nothing.
 func (c *Courier) Deliver(ctx context.Context, m *mfa.Message, allowed func(context.Context) bool) error {
+	outcome, err := c.begin(ctx, m, allowed)
+	if err != nil {
+		return err
+	}
+	return soon(outcome)
+}
+
+// Await is Deliver for who is in no hurry: it comes back when the outcome is known, however long the routes take. Once stop is closed, it
+// waits no longer than Deliver does.
+func (c *Courier) Await(ctx context.Context, m *mfa.Message, allowed func(context.Context) bool) error {
+	outcome, err := c.begin(ctx, m, allowed)
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-outcome:
+		return err
+	case <-c.stop:
+		return soon(outcome)
+	}
+}
+
+// soon gives an outcome that is known before Patience is over.
+func soon(outcome <-chan error) error {
+	patience := time.NewTimer(Patience)
+	defer patience.Stop()
+	select {
+	case err := <-outcome:
+		return err
+	case <-patience.C:
+		return nil // it may still arrive
+	}
+}
+
+// begin sends a message. What becomes of it is told once it is known. The error is ErrFailed or ErrBusy: nothing is sent then.
+func (c *Courier) begin(ctx context.Context, m *mfa.Message, allowed func(context.Context) bool) (outcome <-chan error, err error) {
 	routes := c.routes[m.Method]
 	if len(routes) == 0 {
-		return ErrFailed
+		return nil, ErrFailed
 	}
 	select {
 	case c.places <- struct{}{}:
 	default:
-		return ErrBusy
+		return nil, ErrBusy
 	}
 	done := make(chan error, 1)
 	ctx = context.WithoutCancel(ctx)
@@ -88,14 +124,7 @@ func (c *Courier) Deliver(ctx context.Context, m *mfa.Message, allowed func(cont
 		defer func() { <-c.places }()
 		done <- c.try(ctx, m, routes, allowed)
 	}()
-	patience := time.NewTimer(Patience)
-	defer patience.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-patience.C:
-		return nil // it may still arrive
-	}
+	return done, nil
 }
 
 // try gives nil once the message may have been accepted.

@@ -88,6 +88,37 @@ func TestTheNextRouteIsTriedOnlyWhenTheOneBeforeHasCertainlyNotAccepted(t *testi
 	}
 }
 
+// TestWhoIsInNoHurryIsToldOfAnOutcomeThatComesLate awaits what Deliver would not.
+func TestWhoIsInNoHurryIsToldOfAnOutcomeThatComesLate(t *testing.T) {
+	for reason, tc := range map[string]struct {
+		gateway *gateway
+		stop    time.Duration // zero: never
+		err     error
+		within  time.Duration
+	}{
+		"accepted, slowly":                {&gateway{slow: 9 * time.Second}, 0, nil, 9 * time.Second},
+		"not accepted, slowly":            {&gateway{err: mfa.ErrNotAccepted, slow: 9 * time.Second}, 0, ErrFailed, 9 * time.Second},
+		"until the configuration ends":    {&gateway{err: mfa.ErrNotAccepted, slow: 9 * time.Second}, 2 * time.Second, nil, 2*time.Second + Patience},
+		"known soon after it has":         {&gateway{err: mfa.ErrNotAccepted, slow: 3 * time.Second}, 2 * time.Second, ErrFailed, 3 * time.Second},
+		"not accepted after it has ended": {&gateway{err: mfa.ErrNotAccepted}, time.Nanosecond, ErrFailed, 0},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				stop := make(chan struct{})
+				if tc.stop > 0 {
+					time.AfterFunc(tc.stop, func() { close(stop) })
+				}
+				began := time.Now()
+				err := courier(nil, stop, tc.gateway).Await(t.Context(), sms(), always)
+				if took := time.Since(began); err != tc.err || took != tc.within {
+					t.Errorf("%v after %v, want %v after %v", err, took, tc.err, tc.within)
+				}
+				time.Sleep(time.Minute)
+			})
+		})
+	}
+}
+
 func TestThePageComesBackWithinTwoSeconds(t *testing.T) {
 	if Patience >= 2*time.Second {
 		t.Errorf("Deliver waits for %v", Patience)

@@ -860,7 +860,7 @@ func TestAnEventSaysWhatItsUserIsToldOfIt(t *testing.T) {
 		f.events.mu.Lock()
 		defer f.events.mu.Unlock()
 		e := f.events.events[len(f.events.events)-1]
-		if e.Type != audit.FactorRemoved || e.Old != "alice@example.com" || e.Browser != "Firefox 140, Linux" || e.Language != "nl" {
+		if e.Type != audit.FactorRemoved || !slices.Equal(e.Old, []string{"alice@example.com"}) || e.Browser != "Firefox 140, Linux" || e.Language != "nl" {
 			t.Errorf("%+v", e)
 		}
 	})

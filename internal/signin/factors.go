@@ -65,35 +65,34 @@ func (s *Service) RemoveFactor(ctx context.Context, c Client, sessionID, credent
 		if !a.Registered() {
 			return nil, ErrLastFactor
 		}
-		return &audit.Event{Type: audit.FactorRemoved, Method: old.Method, Credential: credential, Old: s.mailAddress(old)}, nil
+		return &audit.Event{Type: audit.FactorRemoved, Method: old.Method, Credential: credential, Old: s.mailAddresses(old)}, nil
 	})
 }
 
-// mailAddress is where the codes of a credential go, if that is a mail address: whoever reads it is told that it was taken away.
-func (s *Service) mailAddress(c mfa.Credential) string {
+// mailAddresses are where the codes of credentials go, as far as these are mail addresses: whoever reads one is told that it was taken away.
+func (s *Service) mailAddresses(credentials ...mfa.Credential) (addresses []string) {
 	messenger, ok := s.Factors[mfa.Email].(mfa.Messenger)
-	if !ok || c.Method != mfa.Email {
-		return ""
+	if !ok {
+		return nil
 	}
-	to, _, err := messenger.Destination(c)
-	if err != nil {
-		return "" // nothing can be sent there
+	for _, c := range credentials {
+		if c.Method != mfa.Email {
+			continue
+		}
+		if to, _, err := messenger.Destination(c); err == nil { // else nothing can be sent there
+			addresses = append(addresses, to)
+		}
 	}
-	return to
+	return addresses
 }
 
 // MailAddresses gives the mail addresses to which codes of a person go. The error wraps store.ErrUnavailable.
-func (s *Service) MailAddresses(ctx context.Context, id mfa.UserID) (addresses []string, err error) {
+func (s *Service) MailAddresses(ctx context.Context, id mfa.UserID) ([]string, error) {
 	a, err := s.Accounts.Load(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range a.CredentialsOf(mfa.Email) {
-		if to := s.mailAddress(c); to != "" {
-			addresses = append(addresses, to)
-		}
-	}
-	return addresses, nil
+	return s.mailAddresses(a.Credentials...), nil
 }
 
 // NewRecoveryCodes replaces the recovery codes, with a fresh proof. Errors are those of RemoveFactor.

@@ -251,7 +251,7 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 		return st, Cookies{}, nil, judged
 	}
 	for _, old := range removed {
-		s.audit(c, audit.Event{Type: audit.FactorRemoved, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: old.Method, Credential: old.ID, Reason: "replaced", Old: s.mailAddress(old)})
+		s.audit(c, audit.Event{Type: audit.FactorRemoved, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: old.Method, Credential: old.ID, Reason: "replaced", Old: s.mailAddresses(old)})
 	}
 	s.audit(c, audit.Event{Type: audit.FactorRegistered, User: st.User.Canonical, UserID: st.User.ID, Session: sessionID, Method: method, Credential: added.ID})
 	s.noteOwner(ctx, c, st.User.ID, added)
