@@ -275,18 +275,18 @@ func TestInABrowserAnOldSignInIsAskedForAgain(t *testing.T) {
 	alice := begin(tab, "alice")
 	tab.Fill("code", alice.Code(t)).Click("Confirm").Want("Keep your recovery codes").Click("I have kept them")
 	landed(t, tab, "/wiki/")
-	again := func(path string) {
+	again := func(path, why, whyToo string) {
 		t.Helper()
 		up.Forget()
-		tab.Open(p.URL + path).Want("You signed in a while ago. For this, sign in once more.")
+		tab.Open(p.URL + path).Want(why)
 		if user := lab.Eval[string](tab, `document.getElementById("username").value`); user != "alice" {
 			t.Errorf("the user name is %q", user)
 		}
 		if tab.Focus() != "password" {
 			t.Errorf("the focus is on %q", tab.Focus())
 		}
-		tab.Fill("password", "wrong").Click("Sign in").Want("Your user name or password is not right.").Want("You signed in a while ago.").Want("Signed in as alice")
-		tab.Fill("password", lab.Password).Click("Sign in").Want("Enter the code that your authenticator app shows now.")
+		tab.Fill("password", "wrong").Click("Sign in").Want("Your user name or password is not right.").Want(why).Want("Signed in as alice")
+		tab.Fill("password", lab.Password).Click("Sign in").Want(whyToo).Want("Enter the code that your authenticator app shows now.")
 		up.WantNothing(t)
 		tab.Fill("code", alice.Code(t)).Click("Continue")
 		landed(t, tab, path)
@@ -297,7 +297,8 @@ func TestInABrowserAnOldSignInIsAskedForAgain(t *testing.T) {
 	tab.Open(p.URL + "/wiki/other")
 	landed(t, tab, "/wiki/other")
 	p.Age("alice", 20*time.Minute)
-	again("/wiki/deep?x=1&y=a%20b")
+	again("/wiki/deep?x=1&y=a%20b", "wiki asks you to sign in once more because the last time was more than 4 hours ago.",
+		"wiki asks for a second step because the last time was more than 4 hours ago.")
 
 	t.Log("who enters must have proven it just now; who is inside is not asked")
 	tab.Open(p.URL + "/vault/")
@@ -307,7 +308,7 @@ func TestInABrowserAnOldSignInIsAskedForAgain(t *testing.T) {
 		tab.Open(p.URL + path)
 		landed(t, tab, path)
 	}
-	again("/bank/?x=1")
+	again("/bank/?x=1", "bank asks you to sign in every time.", "bank asks for a second step every time.")
 	p.Age("alice", 10*time.Minute)
 	for _, path := range []string{"/bank/inside", "/bank/further", "/vault/inside"} {
 		tab.Open(p.URL + path)
@@ -438,7 +439,7 @@ func TestInABrowserTheSessionOutlivesItOrNot(t *testing.T) {
 			landed(t, tab, "/wiki/")
 			// A change of factors gives the session another token.
 			tab.Open(p.URL+"/_mfa/account").Click("Make new recovery codes").Want("confirm once more").Fill("code", person.Code(t)).Click("Continue").
-				Want("Thank you.").Click("Make new recovery codes").Want("The old ones no longer work")
+				Want("Make new recovery codes?").Click("Make new recovery codes").Want("The old ones no longer work")
 		}
 		tab.Open(p.URL + "/wiki/")
 		landed(t, tab, "/wiki/")
@@ -507,11 +508,11 @@ func TestEveryPageOfPolicyCanBeUsedByEverybody(t *testing.T) {
 	texts := map[string]map[string]string{
 		"en": {
 			"terms": "read and accept this", "accept": "I accept", "device": "devices that your organisation manages", "strength": "a way to sign in that you have not set up",
-			"block": "does not allow this", "again": "You signed in a while ago", "wrong": "is not right", "signin": "User name", "submit": "Sign in", "later": "Not now",
+			"block": "does not allow this", "again": "Bank asks you to sign in once more because the last time was more than 1 hour ago.", "wrong": "is not right", "signin": "User name", "submit": "Sign in", "later": "Not now",
 		},
 		"nl": {
 			"terms": "Lees en aanvaard", "accept": "Ik ga akkoord", "device": "uw organisatie beheert", "strength": "die u niet hebt ingesteld",
-			"block": "staat dit niet toe", "again": "een tijd geleden", "wrong": "klopt niet", "signin": "Gebruikersnaam", "submit": "Aanmelden", "later": "Nu niet",
+			"block": "staat dit niet toe", "again": "omdat de vorige keer meer dan 1 uur geleden is", "wrong": "klopt niet", "signin": "Gebruikersnaam", "submit": "Aanmelden", "later": "Nu niet",
 		},
 	}
 	galleries := map[string]*gallery{}
