@@ -463,7 +463,7 @@ func TestEveryPageOfPolicyCanBeUsedByEverybody(t *testing.T) {
 	if err := os.WriteFile(text, []byte(houseRules), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	site := "mfa /wiki/* Wiki\nmfa /payroll/* Payroll\nmfa /vault/* Vault\nmfa /bank/* Bank\nmfa /news/* News\nreverse_proxy {upstream}"
+	site := "mfa /wiki/* Wiki\nmfa /payroll/* Payroll\nmfa /vault/* Vault\nmfa /bank/* Bank\nmfa /news/* News\nmfa /desk/* Desk\nreverse_proxy {upstream}"
 	p := lab.Start(t, up.Address, lab.Options{Site: site, Global: `help "Service desk, room 12, phone 1234"
 		security_defaults off
 		device_rule compliant "certificate.issuer -eq 'CN=Example Devices CA'"
@@ -503,16 +503,29 @@ func TestEveryPageOfPolicyCanBeUsedByEverybody(t *testing.T) {
 			users all
 			applications Bank
 			sign_in_frequency 1h
+		}
+		named_location headquarters {
+			ranges 192.0.2.0/24
+			trusted
+		}
+		policy "Outside" {
+			state enabled
+			users all
+			applications Desk
+			exclude_locations headquarters
+			grant mfa
 		}`})
 	chromium := lab.NewChromium(t)
 	texts := map[string]map[string]string{
 		"en": {
 			"terms": "read and accept this", "accept": "I accept", "device": "devices that your organisation manages", "strength": "a way to sign in that you have not set up",
 			"block": "does not allow this", "again": "Bank asks you to sign in once more because the last time was more than 1 hour ago.", "wrong": "is not right", "signin": "User name", "submit": "Sign in", "later": "Not now",
+			"begin": "Set up", "scan": "Scan this code", "confirm": "Confirm", "kept": "I have kept them", "why": "Desk asks for a second step because you are outside the networks that your organisation trusts.",
 		},
 		"nl": {
 			"terms": "Lees en aanvaard", "accept": "Ik ga akkoord", "device": "uw organisatie beheert", "strength": "die u niet hebt ingesteld",
 			"block": "staat dit niet toe", "again": "omdat de vorige keer meer dan 1 uur geleden is", "wrong": "klopt niet", "signin": "Gebruikersnaam", "submit": "Aanmelden", "later": "Nu niet",
+			"begin": "Instellen", "scan": "Scan deze code", "confirm": "Bevestigen", "kept": "Ik heb ze bewaard", "why": "Desk vraagt om een tweede stap omdat u buiten de netwerken bent die uw organisatie vertrouwt.",
 		},
 	}
 	galleries := map[string]*gallery{}
@@ -544,5 +557,18 @@ func TestEveryPageOfPolicyCanBeUsedByEverybody(t *testing.T) {
 		g.look("again", g.say("again"))
 		g.tab.Fill("password", "wrong").Click(g.say("submit"))
 		g.look("again-wrong", g.say("wrong"))
+	}
+	for user, g := range galleries {
+		tab, say := g.tab, g.say
+		signIn := func() {
+			tab.ForgetCookies()
+			tab.Open(p.URL+"/desk/").Want(say("signin")).Fill("username", user).Fill("password", lab.Password).Click(say("submit"))
+		}
+		signIn()
+		tab.Want(say("begin")).Click(say("begin")).Want(say("scan"))
+		person := &lab.Person{Name: user, Key: key(tab)}
+		tab.Fill("code", person.Code(t)).Click(say("confirm")).Want(say("kept")).Click(say("kept")).Want("secret report")
+		signIn()
+		g.look("why", say("why"))
 	}
 }
