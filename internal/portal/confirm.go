@@ -17,6 +17,8 @@ type confirmPage struct {
 	*page
 	Session    string
 	Change, ID string // as in the form of the account page
+	What       string // the kind of factor that is removed
+	Called     string // its name
 	Lead       string
 	Submit     string // key of a text
 }
@@ -74,11 +76,8 @@ func (v *visit) getConfirm() {
 		var c mfa.Credential
 		c, there = st.Account.Credential(id)
 		there = there && account.Lasting(c.Method)
-		what := pg.T(methodNames[c.Method])
-		if c.Name != "" {
-			what += " · " + c.Name
-		}
-		pg.Title, data.Lead = pg.T("confirm.remove_title"), pg.T("confirm.remove", "What", what)
+		data.What, data.Called = pg.T(methodNames[c.Method]), c.Name
+		pg.Title, data.Lead = pg.T("confirm.remove_title"), pg.T("confirm.remove")
 	case changeCodes:
 		there = st.Account.Registered()
 		pg.Title, data.Lead, data.Submit = pg.T("confirm.codes_title"), pg.T("confirm.codes"), "account.new_codes"

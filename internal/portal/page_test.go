@@ -202,7 +202,7 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 		},
 	}, account)
 	confirm := newPage("confirm.codes_title")
-	render("confirm", confirmPage{confirm, value, value, value, value, "account.remove"}, confirm)
+	render("confirm", confirmPage{confirm, value, value, value, value, value, value, "account.remove"}, confirm)
 	upstream := newPage("")
 	upstream.Title = upstream.T("upstream.title", "Application", value)
 	render("upstream", upstreamPage{upstream, value, value}, upstream)
