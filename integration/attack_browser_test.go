@@ -250,7 +250,7 @@ func TestAttackScriptInWhatPeopleWrite(t *testing.T) {
 }
 
 // portalPages are all pages, and what is answered in their place.
-var portalPages = []string{"signin", "verify", "verify?for=change", "register", "register?page=choose", "account", "signout", "language", "", "nothing"}
+var portalPages = []string{"signin", "verify", "verify?for=change", "register", "register?page=choose", "register?page=choose&for=change", "account", "confirm?change=recovery", "confirm", "signout", "language", "", "nothing"}
 
 func TestAttackFramesAndCaches(t *testing.T) {
 	t.Parallel()

@@ -104,6 +104,55 @@ func halfOfBob(t testing.TB, p *lab.Proxy) *lab.Browser {
 	return b
 }
 
+// A proof leads on to what it was asked for, and changes nothing; neither does a link, nor does one lead anywhere else.
+func TestAttackAProofChangesNothingByItself(t *testing.T) {
+	t.Parallel()
+	up := lab.NewUpstream(t, nil)
+	p := lab.Start(t, up.Address, lab.Options{})
+	b := lab.NewBrowser(t, p.URL)
+	alice := b.Register("alice")
+	factors := func() string {
+		_, rest, _ := strings.Cut(show(t, p, "alice"), `"credentials"`)
+		list, _, _ := strings.Cut(rest, "]")
+		return list
+	}
+	account := b.Get("/_mfa/account")
+	_, form := account.Form("recovery")
+	session, factor := form.Get("session"), regexp.MustCompile(`for="name-([^"]+)"`).FindStringSubmatch(account.Body)
+	if factor == nil {
+		t.Fatalf("no app on the account page:\n%s", account.Body)
+	}
+	before := factors()
+	used := regexp.MustCompile(`"last_used": *"[^"]*"`)
+	for _, c := range []struct {
+		question, action string
+		done             string // when its button is pressed
+	}{
+		{"Remove this second step?", "remove", "This is your only second step"},
+		{"Make new recovery codes?", "recovery", "Keep your recovery codes"},
+	} {
+		_, form := b.Post("/_mfa/account", url.Values{"action": {c.action}, "session": {session}, "id": {factor[1]}}).Want("confirm once more").Form("code")
+		if page := codeFor(b, form, "totp", "000000").Want("confirm once more"); page.Has(c.question) {
+			t.Errorf("a wrong code leads on: %v", page)
+		}
+		page := codeFor(b, form, "totp", alice.Code(t)).Want(c.question)
+		b.Get(page.URL.RequestURI()).Want(c.question)
+		b.Get("/_mfa/account?action=" + c.action + "&id=" + factor[1] + "&session=" + session)
+		if got := factors(); page.URL.Path != "/_mfa/confirm" || used.ReplaceAllString(got, "") != used.ReplaceAllString(before, "") {
+			t.Errorf("%v has done it:\n%s\nbefore\n%s", page, got, before)
+		}
+		page.Submit(c.action).Want(c.done)
+	}
+	for reason, query := range map[string]string{
+		"what isn't his": "change=remove&id=x", "recovery codes as a factor": "change=remove&id=recovery_code", "an application that stores nothing": "change=forget-upstream&id=x",
+		"what isn't a change": "change=everywhere", "nothing": "",
+	} {
+		if page := b.Get("/_mfa/confirm?" + query).Want("Where you are signed in"); page.URL.Path != "/_mfa/account" {
+			t.Errorf("%s: %v", reason, page)
+		}
+	}
+}
+
 func TestAttackFactorsChangeWithAFreshProofOnly(t *testing.T) {
 	t.Parallel()
 	up := lab.NewUpstream(t, nil)

@@ -93,7 +93,7 @@ func TestAttackThePasswordAloneOpensNothing(t *testing.T) {
 		return list
 	}
 	before := factors()
-	for _, path := range []string{"", "account", "register", "register?page=choose", "verify?for=change", "account?confirmed", "signin", "language"} {
+	for _, path := range []string{"", "account", "register", "register?page=choose", "verify?for=change", "account?confirmed", "confirm?change=recovery", "signin", "language"} {
 		page := half.Get("/_mfa/" + path)
 		for _, secret := range append([]string{alice.Key, "otpauth:", "<svg", `id="codes"`, "Sign out everywhere"}, alice.Codes...) {
 			if strings.Contains(page.Body, secret) {

@@ -275,18 +275,18 @@ func TestInABrowserAnOldSignInIsAskedForAgain(t *testing.T) {
 	alice := begin(tab, "alice")
 	tab.Fill("code", alice.Code(t)).Click("Confirm").Want("Keep your recovery codes").Click("I have kept them")
 	landed(t, tab, "/wiki/")
-	again := func(path string) {
+	again := func(path, why, whyToo string) {
 		t.Helper()
 		up.Forget()
-		tab.Open(p.URL + path).Want("You signed in a while ago. For this, sign in once more.")
+		tab.Open(p.URL + path).Want(why)
 		if user := lab.Eval[string](tab, `document.getElementById("username").value`); user != "alice" {
 			t.Errorf("the user name is %q", user)
 		}
 		if tab.Focus() != "password" {
 			t.Errorf("the focus is on %q", tab.Focus())
 		}
-		tab.Fill("password", "wrong").Click("Sign in").Want("Your user name or password is not right.").Want("You signed in a while ago.").Want("Signed in as alice")
-		tab.Fill("password", lab.Password).Click("Sign in").Want("Enter the code that your authenticator app shows now.")
+		tab.Fill("password", "wrong").Click("Sign in").Want("Your user name or password is not right.").Want(why).Want("Signed in as alice")
+		tab.Fill("password", lab.Password).Click("Sign in").Want(whyToo).Want("Enter the code that your authenticator app shows now.")
 		up.WantNothing(t)
 		tab.Fill("code", alice.Code(t)).Click("Continue")
 		landed(t, tab, path)
@@ -297,7 +297,8 @@ func TestInABrowserAnOldSignInIsAskedForAgain(t *testing.T) {
 	tab.Open(p.URL + "/wiki/other")
 	landed(t, tab, "/wiki/other")
 	p.Age("alice", 20*time.Minute)
-	again("/wiki/deep?x=1&y=a%20b")
+	again("/wiki/deep?x=1&y=a%20b", "wiki asks you to sign in once more because the last time was more than 4 hours ago.",
+		"wiki asks for a second step because the last time was more than 4 hours ago.")
 
 	t.Log("who enters must have proven it just now; who is inside is not asked")
 	tab.Open(p.URL + "/vault/")
@@ -307,7 +308,7 @@ func TestInABrowserAnOldSignInIsAskedForAgain(t *testing.T) {
 		tab.Open(p.URL + path)
 		landed(t, tab, path)
 	}
-	again("/bank/?x=1")
+	again("/bank/?x=1", "bank asks you to sign in every time.", "bank asks for a second step every time.")
 	p.Age("alice", 10*time.Minute)
 	for _, path := range []string{"/bank/inside", "/bank/further", "/vault/inside"} {
 		tab.Open(p.URL + path)
@@ -438,7 +439,7 @@ func TestInABrowserTheSessionOutlivesItOrNot(t *testing.T) {
 			landed(t, tab, "/wiki/")
 			// A change of factors gives the session another token.
 			tab.Open(p.URL+"/_mfa/account").Click("Make new recovery codes").Want("confirm once more").Fill("code", person.Code(t)).Click("Continue").
-				Want("Thank you.").Click("Make new recovery codes").Want("The old ones no longer work")
+				Want("Make new recovery codes?").Click("Make new recovery codes").Want("The old ones no longer work")
 		}
 		tab.Open(p.URL + "/wiki/")
 		landed(t, tab, "/wiki/")
@@ -462,7 +463,7 @@ func TestEveryPageOfPolicyCanBeUsedByEverybody(t *testing.T) {
 	if err := os.WriteFile(text, []byte(houseRules), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	site := "mfa /wiki/* Wiki\nmfa /payroll/* Payroll\nmfa /vault/* Vault\nmfa /bank/* Bank\nmfa /news/* News\nreverse_proxy {upstream}"
+	site := "mfa /wiki/* Wiki\nmfa /payroll/* Payroll\nmfa /vault/* Vault\nmfa /bank/* Bank\nmfa /news/* News\nmfa /desk/* Desk\nreverse_proxy {upstream}"
 	p := lab.Start(t, up.Address, lab.Options{Site: site, Global: `help "Service desk, room 12, phone 1234"
 		security_defaults off
 		device_rule compliant "certificate.issuer -eq 'CN=Example Devices CA'"
@@ -502,16 +503,29 @@ func TestEveryPageOfPolicyCanBeUsedByEverybody(t *testing.T) {
 			users all
 			applications Bank
 			sign_in_frequency 1h
+		}
+		named_location headquarters {
+			ranges 192.0.2.0/24
+			trusted
+		}
+		policy "Outside" {
+			state enabled
+			users all
+			applications Desk
+			exclude_locations headquarters
+			grant mfa
 		}`})
 	chromium := lab.NewChromium(t)
 	texts := map[string]map[string]string{
 		"en": {
 			"terms": "read and accept this", "accept": "I accept", "device": "devices that your organisation manages", "strength": "a way to sign in that you have not set up",
-			"block": "does not allow this", "again": "You signed in a while ago", "wrong": "is not right", "signin": "User name", "submit": "Sign in", "later": "Not now",
+			"block": "does not allow this", "again": "Bank asks you to sign in once more because the last time was more than 1 hour ago.", "wrong": "is not right", "signin": "User name", "submit": "Sign in", "later": "Not now",
+			"begin": "Set up", "scan": "Scan this code", "confirm": "Confirm", "kept": "I have kept them", "why": "Desk asks for a second step because you are outside the networks that your organisation trusts.",
 		},
 		"nl": {
 			"terms": "Lees en aanvaard", "accept": "Ik ga akkoord", "device": "uw organisatie beheert", "strength": "die u niet hebt ingesteld",
-			"block": "staat dit niet toe", "again": "een tijd geleden", "wrong": "klopt niet", "signin": "Gebruikersnaam", "submit": "Aanmelden", "later": "Nu niet",
+			"block": "staat dit niet toe", "again": "omdat de vorige keer meer dan 1 uur geleden is", "wrong": "klopt niet", "signin": "Gebruikersnaam", "submit": "Aanmelden", "later": "Nu niet",
+			"begin": "Instellen", "scan": "Scan deze code", "confirm": "Bevestigen", "kept": "Ik heb ze bewaard", "why": "Desk vraagt om een tweede stap omdat u buiten de netwerken bent die uw organisatie vertrouwt.",
 		},
 	}
 	galleries := map[string]*gallery{}
@@ -543,5 +557,18 @@ func TestEveryPageOfPolicyCanBeUsedByEverybody(t *testing.T) {
 		g.look("again", g.say("again"))
 		g.tab.Fill("password", "wrong").Click(g.say("submit"))
 		g.look("again-wrong", g.say("wrong"))
+	}
+	for user, g := range galleries {
+		tab, say := g.tab, g.say
+		signIn := func() {
+			tab.ForgetCookies()
+			tab.Open(p.URL+"/desk/").Want(say("signin")).Fill("username", user).Fill("password", lab.Password).Click(say("submit"))
+		}
+		signIn()
+		tab.Want(say("begin")).Click(say("begin")).Want(say("scan"))
+		person := &lab.Person{Name: user, Key: key(tab)}
+		tab.Fill("code", person.Code(t)).Click(say("confirm")).Want(say("kept")).Click(say("kept")).Want("secret report")
+		signIn()
+		g.look("why", say("why"))
 	}
 }

@@ -79,7 +79,7 @@ func TestASecondWayIsSuggested(t *testing.T) {
 			t.Errorf("registered is:\n%s", shown)
 		}
 		tab.Open(w.p.URL + "/_mfa/account").Want("Where you are signed in").Click("Make new recovery codes")
-		tab.Want("Use your passkey").Click("Use your passkey").Want("Thank you").Click("Make new recovery codes").Want("Your new recovery codes")
+		tab.Want("Use your passkey").Click("Use your passkey").Want("Make new recovery codes?").Click("Make new recovery codes").Want("Your new recovery codes")
 		if tab.Says(say("lost")) {
 			t.Errorf("who has two is asked what if he loses one:\n%s", tab)
 		}

@@ -102,7 +102,7 @@ func TestAUsersOwnCredentialOfAnApplication(t *testing.T) {
 
 	// Removed by herself, with a fresh proof.
 	page = b.Get("/_mfa/account").Submit("forget-upstream")
-	page = page.Submit("code", "code", alice.Code(t)).Want("You can make one change")
+	page = page.Submit("code", "code", alice.Code(t)).Want("Remove your password in")
 	page.Submit("forget-upstream").Want("It was removed.")
 	if got := sent(); len(got) != 0 {
 		t.Errorf("removed, the application gets %q", got)

@@ -77,6 +77,70 @@ func TestPoliciesSeeWhereTheClientIsBehindAProxy(t *testing.T) {
 	}
 }
 
+// The page of the second step says which application asks, and why; and neither what a policy is called nor what a place is.
+func TestTheSecondStepSaysWhyItIsAskedFor(t *testing.T) {
+	t.Parallel()
+	up := lab.NewUpstream(t, nil)
+	p := lab.Start(t, up.Address, lab.Options{
+		Servers: behindProxies, Site: guarded("wiki", "payroll", "vault"),
+		Users: strings.Replace(lab.Users, "    display_name: Alice Example\n", "    display_name: Alice Example\n    roles: [Auditor]\n", 1),
+		Global: `security_defaults off
+		named_location headquarters {
+			ranges 192.0.2.0/24
+			trusted
+		}
+		policy "Secret name one" {
+			state enabled
+			users all
+			applications payroll
+			exclude_locations headquarters
+			grant mfa
+		}
+		policy "Secret name two" {
+			state enabled
+			users role:auditor
+			applications vault
+			grant mfa
+		}
+		policy "Secret name three" {
+			state enabled
+			users group:staff bob
+			applications wiki
+			grant mfa
+		}`,
+	})
+	at := func(address, language string) *lab.Browser {
+		b := lab.NewBrowser(t, p.URL)
+		b.Header.Set("X-Forwarded-For", address)
+		b.Header.Set("Accept-Language", language)
+		return b
+	}
+	const inside, outside = "192.0.2.7", "198.51.100.7"
+	for user, path := range map[string]string{"alice": "/payroll/", "bob": "/wiki/"} {
+		page := at(outside, "en").Password(path, user, lab.Password).Submit("begin")
+		person := &lab.Person{Name: user, Key: page.Key()}
+		page.Submit("code", "code", person.Code(t)).Submit("kept").Follow().Want("secret report")
+	}
+	for _, c := range []struct{ reason, address, language, user, path, says string }{
+		{"outside", outside, "en", "alice", "/payroll/", "payroll asks for a second step because you are outside the networks that your organisation trusts."},
+		{"outside, in Dutch", outside, "nl", "alice", "/payroll/", "payroll vraagt om een tweede stap omdat u buiten de netwerken bent die uw organisatie vertrouwt."},
+		{"an administrator", inside, "en", "alice", "/vault/", "vault asks for a second step because you are an administrator."},
+		{"a user by his name", inside, "en", "bob", "/wiki/", "wiki asks for a second step."},
+	} {
+		b := at(c.address, c.language)
+		page := b.Password(c.path, c.user, lab.Password).Want(c.says)
+		for _, secret := range []string{"Secret name", "headquarters", "staff"} {
+			if page.Has(secret) {
+				t.Errorf("%s: the page says %q:\n%s", c.reason, secret, page.Body)
+			}
+		}
+		page.Submit("code", "code", "000000").Want(c.says) // also beside a mistake
+	}
+	if page := at(inside, "en").Password("/payroll/", "alice", lab.Password); page.Has("second step because") {
+		t.Errorf("inside she is asked:\n%s", page.Body)
+	}
+}
+
 func TestPoliciesSeeTheCountryAsTheFileHasItNow(t *testing.T) {
 	t.Parallel()
 	app := newStreamingApp(t)

@@ -38,6 +38,9 @@ type Proof struct {
 	// Of is the method that a remembered browser stands for. At is then when that was proven.
 	Of Method `json:"of,omitempty"`
 
+	// Registered says that the credential was registered with it, which is no choice of how to sign in.
+	Registered bool `json:"registered,omitempty"`
+
 	// Spent says that the proof has already paid for one change of the account's factors. It still counts
 	// for sign-in.
 	Spent bool `json:"spent,omitempty"`

@@ -145,19 +145,26 @@ func (s *Set) decide(f *Facts, results []Result) Decision {
 	if Legacy(f.Client.App) {
 		return s.legacy(f, results)
 	}
+	f, out, d := s.weigh(f, results)
+	d.Stay = s.stay(f, &out)
+	d.Persistent, d.PasswordSince, d.SecondSince = out.persistent, out.password, out.second
+	return d
+}
+
+// weigh decides by what policies say, security defaults and the user's own setting. It gives the facts too that it has decided about.
+func (s *Set) weigh(f *Facts, results []Result) (*Facts, outcome, Decision) {
 	out := s.conditional(f, results)
 	d := s.settle(f, &out)
 	if out.entry && d.Action != Allow && d.Action != Block {
 		// A step-up begins: for a policy that wants proofs every time, they must be young now.
 		again := *f
 		again.Entered = false
+		f = &again
 		clear(results)
-		out = s.conditional(&again, results)
-		d = s.settle(&again, &out)
+		out = s.conditional(f, results)
+		d = s.settle(f, &out)
 	}
-	d.Stay = s.stay(f, &out)
-	d.Persistent, d.PasswordSince, d.SecondSince = out.persistent, out.password, out.second
-	return d
+	return f, out, d
 }
 
 // refusal says why somebody is refused whatever the policies say; empty: he isn't.

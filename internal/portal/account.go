@@ -154,12 +154,12 @@ func browserName(pg *page, ua string) string {
 func (v *visit) postAccount() {
 	ctx, id := v.r.Context(), v.form("session")
 	switch v.form("action") {
-	case "remove":
+	case changeRemove:
 		v.removeFactor(id)
 	case "rename":
 		err := v.Service.RenameFactor(ctx, v.client, id, v.form("id"), v.form("name"))
 		v.changed(signin.Cookies{}, err, func() { v.redirect(prefix + "account?renamed") })
-	case "recovery":
+	case changeCodes:
 		cookies, codes, err := v.Service.NewRecoveryCodes(ctx, v.client, id)
 		v.changed(cookies, err, func() {
 			v.client.Session = cookies.Session
@@ -170,7 +170,7 @@ func (v *visit) postAccount() {
 				v.showCodes(st, codes, "codes.lead_new")
 			}
 		})
-	case "forget-upstream":
+	case changeForget:
 		cookies, err := v.Service.RemoveUpstream(ctx, v.client, id, v.form("id"))
 		v.upstreamChanged(cookies, err, "taken_back")
 	case "revoke":
@@ -195,9 +195,9 @@ func (v *visit) changed(cookies signin.Cookies, err error, done func()) {
 	v.setCookies(cookies) // also with an error: the proof may have been spent, and the token be new
 	switch {
 	case errors.Is(err, signin.ErrNotFresh):
-		v.confirmFirst(prefix + "account")
+		v.confirmFirst(v.confirmURL())
 	case errors.Is(err, signin.ErrPasswordAgain):
-		v.passwordFirst(prefix + "account")
+		v.passwordFirst(v.confirmURL())
 	case errors.Is(err, signin.ErrDenied):
 		v.showAccount(http.StatusForbidden, func(pg *page) { pg.wrong("", pg.T("register.need_other")) })
 	case errors.Is(err, signin.ErrLastFactor), errors.Is(err, signin.ErrNeeded):

@@ -123,7 +123,7 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 	render("offer", offerPage{offer, value}, offer)
 	verify := newPage("verify.title")
 	render("verify", verifyPage{
-		page: verify, Session: value, Method: mfa.Method(value), Purpose: value, Lead: "verify.totp.lead", Label: "verify.totp.label", Numeric: true,
+		page: verify, Session: value, Method: mfa.Method(value), Purpose: value, Why: value, Lead: "verify.totp.lead", Label: "verify.totp.label", Numeric: true,
 		Boxes: boxes{30, 1, true, false}, Others: []way{{prefix + "verify?" + url.Values{"t": {value}}.Encode(), "verify.recovery_code.way"}}, Back: true,
 	}, verify)
 	for name, options := range map[string]string{"verify-passkey": "", "verify-asked": value} {
@@ -201,6 +201,8 @@ func everyPage(t testing.TB, p *Portal, lang, value string) map[string]*httptest
 			{accounts.AppPassword{ID: value, Name: value, Application: value, By: "admin", Expires: now}, value},
 		},
 	}, account)
+	confirm := newPage("confirm.codes_title")
+	render("confirm", confirmPage{confirm, value, value, value, value, value, value, "account.remove"}, confirm)
 	upstream := newPage("")
 	upstream.Title = upstream.T("upstream.title", "Application", value)
 	render("upstream", upstreamPage{upstream, value, value}, upstream)
@@ -427,6 +429,7 @@ func TestLanguageIsChosenOnTheWay(t *testing.T) {
 		"a page":                     {url.Values{"language": {"nl"}, "page": {"signin"}}, "/_mfa/signin", url.Values{}, "nl"},
 		"a way of verifying":         {url.Values{"language": {"nl"}, "page": {"verify"}, "query": {"for=change&method=totp"}}, "/_mfa/verify", url.Values{"for": {"change"}, "method": {"totp"}}, "nl"},
 		"what no page asks for":      {url.Values{"language": {"nl"}, "page": {"verify"}, "query": {"x=1&t=mine&method=totp&method=b"}}, "/_mfa/verify", url.Values{"method": {"totp"}}, "nl"},
+		"a change to confirm":        {url.Values{"language": {"nl"}, "page": {"confirm"}, "query": {"change=remove&id=a"}}, "/_mfa/confirm", url.Values{"change": {"remove"}, "id": {"a"}}, "nl"},
 		"a query that can't be read": {url.Values{"language": {"nl"}, "page": {"verify"}, "query": {"method=%zz"}}, "/_mfa/verify", url.Values{}, "nl"},
 		"another site":               {url.Values{"language": {"nl"}, "page": {"//evil.example/"}, "query": {"\r\nx"}}, "/_mfa/signin", url.Values{}, "nl"},
 		"no page":                    {url.Values{"language": {"nl"}}, "/_mfa/signin", url.Values{}, "nl"},

@@ -161,6 +161,7 @@ func routes() map[string]route {
 		"register":     {(*visit).getRegister, (*visit).postRegister},
 		"stay":         {(*visit).getStay, (*visit).postStay},
 		"terms":        {(*visit).getTerms, (*visit).postTerms},
+		"confirm":      {get: (*visit).getConfirm},
 		"account":      {(*visit).getAccount, (*visit).postAccount},
 		"app-password": {(*visit).getAppPassword, (*visit).postAppPassword},
 		"upstream":     {(*visit).getUpstream, (*visit).postUpstream},

@@ -59,6 +59,10 @@ func (v *visit) getRegister() {
 		v.showAddress(st, m, http.StatusOK, func(*page) {})
 		return
 	}
+	if (err == nil || errors.Is(err, signin.ErrStep)) && choose && v.r.URL.Query().Get("for") == forChange && v.provesFirst(st) {
+		v.confirmFirst(v.registerURL()) // before he has chosen anything
+		return
+	}
 	if errors.Is(err, signin.ErrStep) {
 		if !choose && st.Step == signin.Done && st.Account.Registered() {
 			// He has finished, and has come back by the browser's button.
@@ -76,6 +80,11 @@ func (v *visit) getRegister() {
 		return
 	}
 	v.showChallenge(st, challenge, http.StatusOK, func(*page) {})
+}
+
+// provesFirst says whether somebody who adds a factor to what he has must prove first that it is he, and can.
+func (v *visit) provesFirst(st signin.State) bool {
+	return st.Step == signin.Done && st.Account.Registered() && !st.HasFresh(v.f.Now) && len(st.Ways(v.f.Now)) > 0
 }
 
 // showChallenge shows the page of a registration that has begun.
@@ -237,11 +246,11 @@ func (v *visit) beginFailed(err error) {
 			// An application asks for more than what he has. From the next page he comes back here by himself, and then to it.
 			v.redirect(prefix + "verify?for=" + forChange + "&t=" + v.token)
 		default:
-			v.confirmFirst(prefix + "register?page=choose")
+			v.confirmFirst(v.registerURL())
 		}
 		return
 	case errors.Is(err, signin.ErrPasswordAgain):
-		v.passwordFirst(prefix + "register?page=choose")
+		v.passwordFirst(v.registerURL())
 		return
 	case errors.Is(err, signin.ErrStep), errors.Is(err, signin.ErrTooMany), errors.Is(err, signin.ErrDenied):
 		st, stErr := v.Service.State(ctx, v.client)

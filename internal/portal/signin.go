@@ -34,7 +34,7 @@ func (v *visit) getSignIn() {
 	case again, v.r.URL.Query().Get("for") == forChange && st.Step == signin.Done:
 		v.renderSignIn(http.StatusOK, st.User.Name, func(pg *page) {
 			pg.as(st)
-			pg.Notice = pg.T(whyAgain(st))
+			pg.Notice = v.whyAgain(pg, st)
 		})
 	case st.Step == signin.Password:
 		v.renderSignIn(http.StatusOK, "", func(*page) {})
@@ -59,14 +59,6 @@ func (v *visit) renderSignIn(status int, userName string, prepare func(*page)) {
 		http.SetCookie(v.w, session.NewCookie(session.BindingCookieName, invitation.Browser, v.f.HTTPS, 0))
 	}
 	v.render(v.w, pg, status, "signin", signInPage{pg, userName, invitation, v.unknownPasskey(v.unknown)})
-}
-
-// whyAgain says why somebody who is signed in must sign in once more.
-func whyAgain(st signin.State) string {
-	if st.Decision.Methods.Has(mfa.Password) {
-		return "signin.password_needed"
-	}
-	return "signin.again"
 }
 
 func (v *visit) postSignIn() {
@@ -111,7 +103,7 @@ func (v *visit) refuseSignIn(status int, name string, message func(*page) string
 	v.renderSignIn(status, shown(name), func(pg *page) {
 		if st.User != nil {
 			pg.as(st)
-			pg.Notice = pg.T(whyAgain(st))
+			pg.Notice = v.whyAgain(pg, st)
 		}
 		field := "username"
 		if v.r.PostForm.Has("invitation") {
@@ -208,7 +200,7 @@ func (v *visit) postLanguage() {
 	}
 	query := url.Values{}
 	asked, err := url.ParseQuery(v.form("query"))
-	for _, name := range []string{"for", "method", "page", "application"} {
+	for _, name := range []string{"for", "method", "page", "application", "change", "id"} {
 		if err == nil && asked.Has(name) {
 			query.Set(name, asked.Get(name))
 		}

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/signin"
@@ -22,9 +21,6 @@ type upstreamPage struct {
 func upstreamURL(application string) string {
 	return prefix + "upstream?" + url.Values{"application": {application}}.Encode()
 }
-
-// toUpstream says whether the browser is on the way back to such a page.
-func (v *visit) toUpstream() bool { return strings.HasPrefix(v.to.Target, prefix+"upstream?") }
 
 func (v *visit) getUpstream() {
 	v.showUpstream(v.r.URL.Query().Get("application"), http.StatusOK, func(*page) {})

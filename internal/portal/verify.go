@@ -26,6 +26,7 @@ type verifyPage struct {
 	Session     string
 	Method      mfa.Method
 	Purpose     string
+	Why         string // it is asked for; empty: the person has asked for it himself
 	Lead, Label string
 	Numeric     bool
 	Passkey     bool
@@ -85,6 +86,9 @@ func (v *visit) showVerify(st signin.State, method mfa.Method, purpose string, s
 	}
 	if changes(purpose) {
 		pg.Notice = pg.T("verify.fresh")
+	}
+	if st.Step == signin.Verify {
+		data.Why = pg.because(whyVerify, v.Service.Why(v.client, st))
 	}
 	for _, m := range ways {
 		if m != method {
@@ -167,12 +171,8 @@ func (v *visit) proven(st signin.State, purpose string) {
 			v.next("register") // the pass was for that
 			return
 		}
-		if v.toUpstream() {
-			v.redirect(v.to.URL())
-			return
-		}
-		if v.to.Target == appPasswordTarget {
-			v.redirect(appPasswordTarget)
+		if v.toChange() {
+			v.redirect(v.to.URL()) // what he has asked for
 			return
 		}
 		v.redirect(prefix + "account?confirmed")

@@ -99,7 +99,11 @@ func (b *Browsers) Remember(cookie string, user *mfa.User, a *account.Account, p
 		var last time.Time
 		for _, p := range proofs {
 			k.Factor = k.Factor || p.Method != mfa.Password && p.Method != mfa.RememberedBrowser
-			if account.Lasting(p.Method) && p.At.After(last) {
+			switch {
+			case !account.Lasting(p.Method) || !p.At.After(last):
+			case p.Registered:
+				k.Method, last = "", p.At // nobody has chosen since: the strongest comes first
+			default:
 				k.Method, last = p.Method, p.At
 			}
 		}

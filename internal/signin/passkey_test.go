@@ -189,6 +189,29 @@ func TestAPasskeyIsRegisteredAndAskedForFirst(t *testing.T) {
 	})
 }
 
+// TestARegistrationIsNoChoice: what somebody has registered last is not asked for before what is stronger; what he used last is.
+func TestARegistrationIsNoChoice(t *testing.T) {
+	inWithKeys(t, func(t *testing.T, f *fixture, _ *keys) {
+		all := []mfa.Method{mfa.Passkey, mfa.TOTP, mfa.RecoveryCode}
+		b := f.browser()
+		b.must(b.password("alice", rightPassword))
+		b.registerKey()
+		time.Sleep(time.Minute)
+		b.must(b.verify(mfa.Passkey, b.ask()))
+		phone := b.registerApp()
+		if got := b.First(b.client(), b.state(), all); got != mfa.Passkey {
+			t.Errorf("the app was registered last, and now comes first: %s", got)
+		}
+		time.Sleep(time.Minute)
+		again := b.anew()
+		again.must(again.password("alice", rightPassword))
+		again.must(again.verify(mfa.TOTP, phone.code()))
+		if got := again.First(again.client(), again.state(), all); got != mfa.TOTP {
+			t.Errorf("the app was used last, and comes first: %s", got)
+		}
+	})
+}
+
 func TestAPasskeyIsOnlyForItsHost(t *testing.T) {
 	inWithKeys(t, func(t *testing.T, f *fixture, _ *keys) {
 		b := f.browser()

@@ -266,7 +266,7 @@ func (s *Service) FinishRegistration(ctx context.Context, c Client, sessionID, a
 	before := st
 	st, cookie, err := s.elevate(ctx, c, st, a, func(ses *mfa.Session) {
 		// The proof has been spent, on this very change.
-		ses.Proofs = ses.Proofs.With(mfa.Proof{Method: method, At: c.Now, Credential: added.ID, Model: added.Model, Spent: true})
+		ses.Proofs = ses.Proofs.With(mfa.Proof{Method: method, At: c.Now, Credential: added.ID, Model: added.Model, Registered: true, Spent: true})
 	})
 	if err != nil {
 		return st, Cookies{}, nil, err

@@ -294,6 +294,15 @@ func (s *Service) Refused(c Client, st *State) (reference string) {
 	return reference
 }
 
+// Why says why the person is asked for what comes next; see policy.Set.Why.
+func (s *Service) Why(c Client, st State) policy.Because {
+	if st.User == nil {
+		return policy.Because{}
+	}
+	facts := s.facts(c, st.User, st.Account, st.Current.Session, st.Current.Proofs)
+	return s.Policy.Why(&facts)
+}
+
 // Ways lists the methods that the person could prove now, in the order in which he is asked for them: where policy asks for one, those that it takes.
 func (st State) Ways(now time.Time) []mfa.Method {
 	if st.Account == nil || st.Decision.Reason == policy.PolicyBlocks {
