@@ -124,7 +124,7 @@ func TestTheSecondStepSaysWhyItIsAskedFor(t *testing.T) {
 	for _, c := range []struct{ reason, address, language, user, path, says string }{
 		{"outside", outside, "en", "alice", "/payroll/", "payroll asks for a second step because you are outside the networks that your organisation trusts."},
 		{"outside, in Dutch", outside, "nl", "alice", "/payroll/", "payroll vraagt om een tweede stap omdat u buiten de netwerken bent die uw organisatie vertrouwt."},
-		{"an administrator", inside, "en", "alice", "/vault/", "vault asks for a second step because you are an administrator."},
+		{"an administrator", inside, "en", "alice", "/vault/", "vault asks for a second step."},
 		{"a user by his name", inside, "en", "bob", "/wiki/", "wiki asks for a second step."},
 	} {
 		b := at(c.address, c.language)

@@ -2,27 +2,26 @@ package policy
 
 import (
 	"slices"
-	"strings"
 	"time"
 )
 
 // Cause is why somebody is asked for a second step, or to sign in once more, as far as whoever is asked may know: he has typed a password,
-// and need not be the one whose it is. So it names no policy, no place and no group. The zero Cause is that he is asked, and no more.
+// and need not be the one whose it is. So it names no policy, no place and no group, and doesn't
+// say that somebody is an administrator, whose account is worth more. The zero Cause is that he is asked, and no more.
 type Cause uint8
 
 // The causes.
 const (
-	CauseNone          Cause = iota
-	CauseTooOld              // what he has proven is older than may be
-	CauseEveryTime           // it is asked for every time
-	CauseTooWeak             // the second step that he has proven is not strong enough
-	CauseOutside             // he is at none of the places that are trusted
-	CauseElsewhere           // where he is, by any other list of places
-	CauseDevice              // nobody vouches for his device
-	CauseAdministrator       // he holds a role
+	CauseNone      Cause = iota
+	CauseTooOld          // what he has proven is older than may be
+	CauseEveryTime       // it is asked for every time
+	CauseTooWeak         // the second step that he has proven is not strong enough
+	CauseOutside         // he is at none of the places that are trusted
+	CauseElsewhere       // where he is, by any other list of places
+	CauseDevice          // nobody vouches for his device
 )
 
-var causeNames = [...]string{"none", "too_old", "every_time", "too_weak", "outside", "elsewhere", "device", "administrator"}
+var causeNames = [...]string{"none", "too_old", "every_time", "too_weak", "outside", "elsewhere", "device"}
 
 func (c Cause) String() string {
 	if int(c) < len(causeNames) {
@@ -126,8 +125,6 @@ func (s *Set) narrowed(p *compiled, f *Facts) Cause {
 		return CauseElsewhere
 	case !client.Device.Known && (enough || p.filter != nil && cond.Devices.Exclude):
 		return CauseDevice
-	case p.forRole(f):
-		return CauseAdministrator
 	}
 	return CauseNone
 }
@@ -135,20 +132,4 @@ func (s *Set) narrowed(p *compiled, f *Facts) Cause {
 // trusts says whether a name stands for places that are trusted, and no others.
 func (s *Set) trusts(place string) bool {
 	return place == AllTrusted || slices.ContainsFunc(s.Locations, func(l NamedLocation) bool { return l.Name == place && l.Trusted })
-}
-
-// forRole says whether a policy concerns the user for a role that he holds, and for nothing else.
-func (p *compiled) forRole(f *Facts) (role bool) {
-	u := f.User
-	for _, key := range p.Conditions.Users.principals() {
-		switch {
-		case key == everyKey, key == guestKey && u.Guest, key == userPrefix+u.Canonical:
-			return false
-		case slices.ContainsFunc(u.Groups, func(g string) bool { return key == groupPrefix+fold(g) }):
-			return false
-		case strings.HasPrefix(key, rolePrefix):
-			role = role || slices.ContainsFunc(u.Roles, func(r string) bool { return key == rolePrefix+fold(r) })
-		}
-	}
-	return role
 }

@@ -12,7 +12,7 @@ import (
 var (
 	whyVerify = map[policy.Cause]string{
 		policy.CauseNone: "why.verify", policy.CauseTooOld: "why.verify_too_old", policy.CauseEveryTime: "why.verify_every_time", policy.CauseTooWeak: "why.verify_too_weak",
-		policy.CauseOutside: "why.verify_outside", policy.CauseElsewhere: "why.verify_elsewhere", policy.CauseDevice: "why.verify_device", policy.CauseAdministrator: "why.verify_administrator",
+		policy.CauseOutside: "why.verify_outside", policy.CauseElsewhere: "why.verify_elsewhere", policy.CauseDevice: "why.verify_device",
 	}
 	whySignIn = map[policy.Cause]string{
 		policy.CauseNone: "signin.again", policy.CauseTooOld: "why.signin_too_old", policy.CauseEveryTime: "why.signin_every_time",

@@ -50,10 +50,6 @@ func TestPagesSayWhy(t *testing.T) {
 			"Payroll", whyVerify, policy.Because{Cause: policy.CauseDevice},
 			"Payroll asks for a second step because this is not a device that your organisation manages.", "Payroll vraagt om een tweede stap omdat dit geen apparaat is dat uw organisatie beheert.",
 		},
-		"an administrator": {
-			"Payroll", whyVerify, policy.Because{Cause: policy.CauseAdministrator},
-			"Payroll asks for a second step because you are an administrator.", "Payroll vraagt om een tweede stap omdat u beheerder bent.",
-		},
 		"to sign in again": {
 			"Payroll", whySignIn, policy.Because{Cause: policy.CauseTooOld, Age: 48 * time.Hour},
 			"Payroll asks you to sign in once more because the last time was more than 2 days ago.", "Payroll wil dat u zich nog een keer aanmeldt, omdat de vorige keer meer dan 2 dagen geleden is.",
