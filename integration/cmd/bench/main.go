@@ -116,6 +116,8 @@ func run() (err error) {
 		"Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\nAccept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n" +
 		"Connection: keep-alive\r\nReferer: http://localhost/\r\nUpgrade-Insecure-Requests: 1\r\nSec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\n" +
 		"Sec-Fetch-Site: same-origin\r\nSec-Fetch-User: ?1\r\nPriority: u=0, i\r\n"
+	// What the application gets besides, set by Caddy itself: what is left to us is below that.
+	identity := "request_header Remote-User alice\nrequest_header Remote-Name \"Alice Example\"\nrequest_header Remote-Email alice@example.com\nrequest_header Remote-Groups staff,hr\n"
 	plain := &kind{name: "plain Caddy", binary: mfa, config: site("", proxy), want: ok}
 	withCookie := []byte(get + "Cookie: a=1; throwaway=abc\r\n\r\n")
 	kinds := []*kind{
@@ -123,6 +125,7 @@ func run() (err error) {
 		{name: "mfa, memory", binary: mfa, config: site(app("store memory"), "mfa app\n"+proxy), cookieFor: get, want: ok},
 		{name: "mfa, bolt", binary: mfa, config: site(app("store bolt "+dir+"/store.db"), "mfa app\n"+proxy), cookieFor: get, want: ok},
 		{name: "mfa, redis", binary: mfa, config: site(app(redisStore), "mfa app\n"+proxy), cookieFor: get, want: ok, redis: true},
+		{name: "plain, the same headers", binary: mfa, config: site("", identity+proxy), request: []byte(get + "Cookie: a=1\r\n\r\n"), want: ok},
 		{name: "mfa, redis, no cache", binary: mfa, config: site(app(redisStore+"\nsession {\ncache 1ms\n}"), "mfa app\n"+proxy), cookieFor: get, want: ok, redis: true},
 		{name: "Caddy's own redirect", binary: mfa, config: site("", "redir * /_mfa/signin 303"), request: []byte(get + "\r\n"), want: []byte("HTTP/1.1 303 ")},
 		{name: "mfa, redirect to sign-in", binary: mfa, config: site(app("store memory"), "mfa app\n"+proxy), request: []byte(get + "\r\n"), want: []byte("HTTP/1.1 303 ")},
