@@ -227,7 +227,7 @@ func (w *WhatIf) warn(f *policy.Facts, applications []string) {
 	}
 	for _, m := range w.Proofs {
 		if m == mfa.RememberedBrowser {
-			if p, _ := f.Proofs.Latest(m); p.Credential == "" {
+			if p, _ := f.Proofs.Latest(m); p.Credential == "" { // also where there is none
 				warn("no browser of %s is remembered; it is taken that one was just now", w.User)
 			}
 			continue

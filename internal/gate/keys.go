@@ -64,7 +64,7 @@ func (l *Line) Is(uri string) bool {
 	if uri == l.Target {
 		return true
 	}
-	target, _ := l.local(l.Target)
+	target, _ := l.local(l.Target) // empty if it is none, and no path equals that
 	local, ok := l.local(uri)
 	return ok && local == target && strings.HasPrefix(local, "/")
 }

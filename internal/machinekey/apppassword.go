@@ -18,21 +18,31 @@ import (
 	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
 )
 
-// AppPassword judges an app password. name is canonical, or what was typed if it has no canonical form. Whoever is named, and whether
-// there is such a user, an attempt costs the same.
-func (s *Service) AppPassword(ctx context.Context, name, secret string, use gate.Use) (gate.Holder, error) {
-	try := attempt{Attempt: throttle.Attempt{User: name, Address: use.Address}, typed: parse(secret)}
+// attempt begins an attempt with an app password, and gives its user: a stranger if there is none.
+func (s *Service) attempt(ctx context.Context, name string, use gate.Use) (attempt, *mfa.User, error) {
+	try := attempt{Attempt: throttle.Attempt{User: name, Address: use.Address}}
 	try.event = audit.Event{Application: use.Application, Address: use.Address}
 	user, err := s.Users.ByName(ctx, name)
 	switch {
 	case errors.Is(err, directory.ErrUnknown):
 		user = stranger(name)
 	case err != nil:
-		return gate.Holder{}, err
+		return attempt{}, nil, err
 	default:
 		try.event.User, try.event.UserID = user.Canonical, user.ID
 	}
 	try.owner = user.ID.String()
+	return try, user, nil
+}
+
+// AppPassword judges an app password. name is canonical, or what was typed if it has no canonical form. Whoever is named, and whether
+// there is such a user, an attempt costs the same.
+func (s *Service) AppPassword(ctx context.Context, name, secret string, use gate.Use) (gate.Holder, error) {
+	try, user, err := s.attempt(ctx, name, use)
+	if err != nil {
+		return gate.Holder{}, err
+	}
+	try.typed = parse(secret)
 	a, p := &account.Account{}, &account.AppPassword{}
 	if try.typed.id != "" {
 		if a, err = s.Accounts.Get(ctx, user.ID); err != nil {

@@ -6,19 +6,16 @@ import (
 	"crypto/md5"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"hash"
 	"strings"
 	"time"
 
 	"github.com/caddy-mfa/caddy-mfa/internal/account"
 	"github.com/caddy-mfa/caddy-mfa/internal/audit"
-	"github.com/caddy-mfa/caddy-mfa/internal/directory"
 	"github.com/caddy-mfa/caddy-mfa/internal/gate"
 	"github.com/caddy-mfa/caddy-mfa/internal/legacy"
 	"github.com/caddy-mfa/caddy-mfa/internal/mfa"
 	"github.com/caddy-mfa/caddy-mfa/internal/seal"
-	"github.com/caddy-mfa/caddy-mfa/internal/throttle"
 )
 
 // AppPasswordOverDigest judges an app password that has come over HTTP Digest (RFC 7616). name is canonical, or what was typed if it has
@@ -28,18 +25,10 @@ import (
 // and is counted like one of an app password that isn't there, before anybody is told. Whoever is named, and however many he has, the same
 // number of responses is computed.
 func (s *Service) AppPasswordOverDigest(ctx context.Context, name string, c *legacy.DigestCredential, use gate.Use) (gate.Holder, error) {
-	try := attempt{Attempt: throttle.Attempt{User: name, Address: use.Address}}
-	try.event = audit.Event{Application: use.Application, Address: use.Address}
-	user, err := s.Users.ByName(ctx, name)
-	switch {
-	case errors.Is(err, directory.ErrUnknown):
-		user = stranger(name)
-	case err != nil:
+	try, user, err := s.attempt(ctx, name, use)
+	if err != nil {
 		return gate.Holder{}, err
-	default:
-		try.event.User, try.event.UserID = user.Canonical, user.ID
 	}
-	try.owner = user.ID.String()
 	a, err := s.Accounts.Get(ctx, user.ID)
 	if err != nil {
 		return gate.Holder{}, err

@@ -49,7 +49,7 @@ func (s *Set) remembered(f *Facts, out *outcome, length time.Duration) Methods {
 // rememberedByOwn is remembered where the user's own setting demands the second factor. The method that the browser stands for must be
 // one that the setting accepts.
 func (s *Set) rememberedByOwn(f *Facts, out *outcome) Methods {
-	p, _ := f.Proofs.Latest(mfa.RememberedBrowser)
+	p, _ := f.Proofs.Latest(mfa.RememberedBrowser) // whether there is one, remembered says
 	if s.allowed != nil && !s.allowed.meets(passwordSet|MethodsOf(p.Of, false)) {
 		return 0
 	}

@@ -50,28 +50,21 @@ type sessionRow struct {
 // fewCodes is how many recovery codes are left when their owner is warned.
 const fewCodes = 3
 
+// notices are the keys of texts that tell what was just done, by the query that it leads back with.
+var notices = []struct{ query, text string }{
+	{"confirmed", "account.confirmed"}, {"removed", "account.removed"}, {"renamed", "account.renamed"}, {"ended", "account.ended"},
+	{"stored", "upstream.stored"}, {"taken_back", "upstream.forgotten"}, {"revoked", "account.revoked"},
+	{"forgotten", "account.forgotten"}, {"forgotten_all", "account.forgotten_all"},
+}
+
 func (v *visit) getAccount() {
 	v.showAccount(http.StatusOK, func(pg *page) {
 		query := v.r.URL.Query()
-		switch {
-		case query.Has("confirmed"):
-			pg.Notice = pg.T("account.confirmed")
-		case query.Has("removed"):
-			pg.Notice = pg.T("account.removed")
-		case query.Has("renamed"):
-			pg.Notice = pg.T("account.renamed")
-		case query.Has("ended"):
-			pg.Notice = pg.T("account.ended")
-		case query.Has("stored"):
-			pg.Notice = pg.T("upstream.stored")
-		case query.Has("taken_back"):
-			pg.Notice = pg.T("upstream.forgotten")
-		case query.Has("revoked"):
-			pg.Notice = pg.T("account.revoked")
-		case query.Has("forgotten"):
-			pg.Notice = pg.T("account.forgotten")
-		case query.Has("forgotten_all"):
-			pg.Notice = pg.T("account.forgotten_all")
+		for _, n := range notices {
+			if query.Has(n.query) {
+				pg.Notice = pg.T(n.text)
+				return
+			}
 		}
 	})
 }

@@ -14,7 +14,7 @@ import (
 // The format must be packed (WebAuthn Level 3, section 8.2), with certificates. That the signature is over this AAGUID, and that the
 // certificate names no other, has been verified before.
 func (f Factor) attested(o *protocol.AttestationObject, now time.Time) string {
-	chain, _ := o.AttStatement["x5c"].([]any)
+	chain, _ := o.AttStatement["x5c"].([]any) // empty if it is no list
 	if f.Roots == nil || o.Format != string(protocol.AttestationFormatPacked) || len(chain) == 0 {
 		return ""
 	}
