@@ -220,13 +220,33 @@ func (p *Proxy) Launch(mayFail bool) {
 		}
 		if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.Port)); err == nil {
 			conn.Close()
-			return
+			if p.loaded() {
+				return
+			}
 		}
 		if time.Now().After(deadline) {
 			p.t.Fatalf("caddy-mfa does not serve:\n%s", p.Log())
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// loaded waits until the whole configuration runs. Caddy listens before all of its apps have started, and a TLS handshake in between is a
+// data race of Caddy's own. While it loads, what asks for the configuration waits.
+func (p *Proxy) loaded() bool {
+	socket := filepath.Join(p.Dir, "admin.sock")
+	if _, err := os.Stat(socket); err != nil {
+		return true // its endpoint is somewhere else
+	}
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return net.Dial("unix", socket)
+	}}
+	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Get("http://127.0.0.1/config/")
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return true
 }
 
 // Running says whether the server's process is there.
